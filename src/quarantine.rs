@@ -1,0 +1,125 @@
+//! Why a source is set aside.
+
+use serde::{Deserialize, Serialize};
+
+use crate::naming::BadName;
+use crate::time::Timestamp;
+
+/// The typed reason for which a source is in quarantine: kept in the bucket, listed in the status, never
+/// skipped in silence. An operator releases or discards it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
+#[non_exhaustive]
+pub enum QuarantineReason {
+    /// It belongs to a window whose plans have been forgotten, so nobody can tell whether it is in the table.
+    #[error(
+        "older than what is remembered of this namespace: it cannot be told whether its rows are in the table. boundary=`{boundary}`"
+    )]
+    BelowBoundary {
+        /// End of the newest forgotten window.
+        boundary: Timestamp,
+    },
+    /// Its codec is not compiled in.
+    #[error("codec {codec}: enable feature {feature}")]
+    CodecUnavailable {
+        /// The codec.
+        codec: String,
+        /// The crate feature that reads it.
+        feature: String,
+    },
+    /// It is not readable as Parquet.
+    #[error("corrupt: {detail}")]
+    Corrupt {
+        /// What the reader said.
+        detail: String,
+    },
+    /// It is encrypted.
+    #[error("encrypted files are not supported")]
+    Encrypted,
+    /// A value cannot be held by the table without loss.
+    #[error("a value cannot be held without loss. column=`{column}` value=`{value}` type=`{data_type}`")]
+    LossyValue {
+        /// The column.
+        column: String,
+        /// The value.
+        value: String,
+        /// The type that cannot hold it.
+        data_type: String,
+    },
+    /// Its name is wrong.
+    #[error("{name}")]
+    Malformed {
+        /// What is wrong.
+        name: BadName,
+    },
+    /// Its content changed after it was taken up.
+    #[error("replaced by other content after it was taken up. planned=`{planned}` found=`{found}`")]
+    Replaced {
+        /// Entity tag that was taken up.
+        planned: String,
+        /// Entity tag found.
+        found: String,
+    },
+    /// Its schema does not fit the table's or the other files'.
+    #[error("schema drift: {rule}. column=`{column}` found=`{found}` expected=`{expected}`")]
+    SchemaDrift {
+        /// The column.
+        column: String,
+        /// Its type in the file.
+        found: String,
+        /// The type asked for.
+        expected: String,
+        /// The rule it breaks.
+        rule: String,
+    },
+    /// Another namespace's table already lies there, above or below.
+    #[error("the table's place overlaps that of another namespace. other=`{other}`")]
+    TableRootOverlap {
+        /// The namespace that came first.
+        other: String,
+    },
+    /// It asks for more than a limit allows.
+    #[error("too large: {what}. value=`{value}` limit=`{limit}`")]
+    TooLarge {
+        /// What is too large.
+        what: String,
+        /// How large.
+        value: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// It alone could not be read for a long time; it is tried again daily.
+    #[error("unreadable since {since}: {detail}")]
+    Unreadable {
+        /// Since when.
+        since: Timestamp,
+        /// What the store said last.
+        detail: String,
+    },
+    /// Its rows are not in the declared order.
+    #[error("not in the declared sort order. row=`{row}`")]
+    Unsorted {
+        /// The first row that is smaller than the one before it.
+        row: u64,
+    },
+    /// A column is of a type that the table format cannot hold.
+    #[error("type not supported by the table format. column=`{column}` type=`{data_type}`")]
+    UnsupportedType {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: String,
+    },
+    /// It was gone before it was read.
+    #[error("vanished before it was read")]
+    Vanished,
+}
+
+impl QuarantineReason {
+    /// A corrupt file, in the words of whatever refused it.
+    pub fn corrupt(detail: impl std::fmt::Display) -> Self {
+        Self::Corrupt {
+            detail: detail.to_string(),
+        }
+    }
+}
