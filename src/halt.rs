@@ -1,0 +1,73 @@
+//! Why a lane stands still until somebody looks at it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{LaneId, Seq};
+
+/// A typed reason for which a lane does no new work. Other lanes go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
+#[non_exhaustive]
+pub enum Halt {
+    /// The plan register is not whole, or the table belongs to another register.
+    #[error("plan register lost: {detail}; `adopt` or `replay` goes on")]
+    RegisterLost {
+        /// What is missing.
+        detail: String,
+    },
+    /// The plan register and the table, or two objects of the register, contradict each other.
+    #[error("plan register wrong: {detail}; `adopt` or `replay` goes on. seq=`{seq}`")]
+    RegisterWrong {
+        /// Where.
+        seq: Seq,
+        /// How.
+        detail: String,
+    },
+    /// The lane was made with other settings.
+    #[error("settings differ from those the lane was made with. field=`{field}` lane=`{lane}` now=`{now}`")]
+    SettingsChanged {
+        /// The setting.
+        field: String,
+        /// Its value in the lane's manifest.
+        lane: String,
+        /// Its value in this run.
+        now: String,
+    },
+    /// An operator has handed the table to another lane.
+    #[error("the table has been handed to another lane. lane=`{lane}`")]
+    Superseded {
+        /// This lane.
+        lane: LaneId,
+    },
+    /// The namespace's table lies at, above or below that of a namespace that came first.
+    #[error("the table's place overlaps that of another namespace. other=`{other}`")]
+    TableRootOverlap {
+        /// The other namespace.
+        other: String,
+    },
+    /// The table does not show what the register says it held.
+    #[error("table rolled back: {detail}; `replay` puts in again what is missing, `adopt` takes the table as it is")]
+    TableRolledBack {
+        /// What is missing.
+        detail: String,
+    },
+    /// The table cannot be written.
+    #[error("table cannot be written: {detail}")]
+    TableTrouble {
+        /// What the sink said.
+        detail: String,
+    },
+}
+
+impl Halt {
+    /// Whether only `adopt` or `replay` goes on; other halts end when their cause is mended.
+    pub fn needs_operator(&self) -> bool {
+        matches!(
+            self,
+            Self::RegisterLost { .. }
+                | Self::RegisterWrong { .. }
+                | Self::Superseded { .. }
+                | Self::TableRolledBack { .. }
+        )
+    }
+}

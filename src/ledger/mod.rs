@@ -1,0 +1,44 @@
+//! The plan register of a lane: the durable memory of what was decided, and what it says together with
+//! the table.
+//!
+//! ```text
+//! {control}/lanes/{lane}/lane.json                          the manifest, put-if-absent
+//! {control}/lanes/{lane}/{laneId}/plans/{seq}.json          one immutable plan per seq, put-if-absent
+//!                                /decided/{seq}.json        what the table said, put-if-absent
+//!                                /floor/{seq}.json          up to where plans and decisions are pruned
+//!                                /window-sizes/{n}.json     later window sizes
+//!                                /attempts/{seq}-{attempt}.json   files that an attempt has uploaded
+//!                                /scratch/{seq}-{attempt}/  runs of a merge in several passes
+//!                                /settled/{window start}.json     of an adopted lane: sources judged before it
+//! ```
+
+mod check;
+pub(crate) mod manifest;
+pub(crate) mod objects;
+mod register;
+
+pub(crate) use check::{Standing, check};
+pub(crate) use register::{Floor, Register, SettledSource, Verdict};
+
+use crate::error::Error;
+use crate::halt::Halt;
+
+/// Why a step of a lane did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaneError {
+    /// The lane stands still.
+    #[error(transparent)]
+    Halted(#[from] Halt),
+    /// The step failed; it is tried again.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<LaneError> for Error {
+    fn from(error: LaneError) -> Self {
+        match error {
+            LaneError::Halted(halt) => Self::wrap(crate::error::ErrorKind::Halted, halt),
+            LaneError::Failed(error) => error,
+        }
+    }
+}

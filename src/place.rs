@@ -1,0 +1,95 @@
+//! Where things lie: a prefix of an object store, with a URL to compare it by.
+
+use std::fmt;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A prefix of an object store, and the URL by which it is told apart from other places.
+///
+/// Two stores that lead to the same bytes cannot be recognised as such, so the host names the place:
+/// `s3://bucket/raw`, `file:///srv/tables`. The URL is compared, never opened.
+#[derive(Clone)]
+pub struct Place {
+    url: String,
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl Place {
+    /// The place `prefix` of `store`, known as `url`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when `prefix` is not a path as object stores have them.
+    pub fn new(url: impl Into<String>, store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
+        Ok(Self {
+            url: url.into().trim_end_matches('/').to_owned(),
+            store,
+            prefix: parse_path(prefix)?,
+        })
+    }
+
+    /// The URL, without a trailing slash.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The prefix in the store.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("url", &self.url)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A path from outside, taken as it is: nothing is encoded or decoded.
+pub(crate) fn parse_path(text: &str) -> Result<Path> {
+    Path::parse(text).map_err(|e| {
+        Error::new(
+            ErrorKind::Invalid,
+            format!("not a path of an object store. path=`{text}`"),
+        )
+        .with_source(e)
+    })
+}
+
+/// Whether one URL is the other, or lies below it. Case is ignored, since some stores do.
+pub(crate) fn overlap(a: &str, b: &str) -> bool {
+    let segments = |url: &str| -> Vec<String> {
+        url.to_lowercase()
+            .trim_end_matches('/')
+            .split('/')
+            .map(str::to_owned)
+            .collect()
+    };
+    segments(a).iter().zip(&segments(b)).all(|(x, y)| x == y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_overlap_by_whole_segments_and_without_case() {
+        assert!(overlap("file:///t/eu", "file:///t/EU/users"));
+        assert!(overlap("file:///t/eu/", "file:///t/eu"));
+        assert!(!overlap("file:///t/eu", "file:///t/eu2"));
+        assert!(!overlap("s3://a/t", "s3://b/t"));
+    }
+}
