@@ -47,6 +47,22 @@ impl Place {
     pub fn prefix(&self) -> &Path {
         &self.prefix
     }
+
+    /// The path of `key` below this place, taken as it is.
+    pub(crate) fn path(&self, key: &str) -> Result<Path> {
+        match self.prefix.as_ref() {
+            "" => parse_path(key),
+            prefix => parse_path(&format!("{prefix}/{key}")),
+        }
+    }
+
+    /// The key below this place of a path of its store.
+    pub(crate) fn key<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        match self.prefix.as_ref() {
+            "" => Some(path.as_ref()),
+            prefix => path.as_ref().strip_prefix(prefix)?.strip_prefix('/'),
+        }
+    }
 }
 
 impl fmt::Debug for Place {

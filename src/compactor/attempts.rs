@@ -1,0 +1,140 @@
+//! The memory of a lane's attempts: how many were started, and which files the last one uploaded.
+
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+
+use crate::data_file::DataFile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{AttemptId, Seq};
+use crate::ledger::{Register, objects};
+use crate::naming::ObjectKey;
+use crate::reclaim::head;
+use crate::sink::TableLayout;
+use crate::state::{SaveOutcome, StateKey, StateStore, StateVersion};
+use crate::time::Timestamp;
+
+use std::collections::BTreeMap;
+
+/// After so many attempts that named no culprit a plan is voided, and half of it drafted.
+pub(crate) const MOST_ATTEMPTS: u32 = 5;
+
+/// How often a save is repeated against other workers'.
+const MOST_SAVES: usize = 8;
+
+/// What is remembered of the attempts at a lane's newest plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Attempts {
+    /// The plan meant.
+    pub(crate) seq: Seq,
+    /// How many were started, counted before each starts.
+    pub(crate) started: u32,
+    /// The last one that had all its files uploaded.
+    pub(crate) uploaded: Option<AttemptId>,
+    /// Most source bytes of the next plan, while plans are halved to find what breaks them.
+    pub(crate) limit_bytes: Option<u64>,
+    /// Sources that the store did not answer for, and since when.
+    pub(crate) unreadable: BTreeMap<ObjectKey, Timestamp>,
+}
+
+impl Attempts {
+    /// The same memory, turned to the plan `seq`.
+    pub(crate) fn of(mut self, seq: Seq) -> Self {
+        if self.seq != seq {
+            self.seq = seq;
+            self.started = 0;
+            self.uploaded = None;
+        }
+        self
+    }
+
+    /// After a commit: plans may grow again.
+    pub(crate) fn succeeded(&mut self, most_plan_bytes: u64) {
+        self.limit_bytes = self
+            .limit_bytes
+            .map(|limit| limit.saturating_mul(2))
+            .filter(|limit| *limit < most_plan_bytes);
+    }
+}
+
+/// The key of a lane's [`Attempts`] in the state store.
+#[derive(Debug)]
+pub(crate) struct AttemptsKey(pub(crate) StateKey);
+
+impl AttemptsKey {
+    /// What is remembered; nothing, when it was lost.
+    pub(crate) async fn load(&self, store: &dyn StateStore) -> Result<(Attempts, Option<StateVersion>)> {
+        match store.load(&self.0).await? {
+            // Losing it costs attempts, never rows: garbage is as good as nothing.
+            Some(stored) => Ok((
+                serde_json::from_slice(&stored.bytes).unwrap_or_default(),
+                Some(stored.version),
+            )),
+            None => Ok((Attempts::default(), None)),
+        }
+    }
+
+    /// Loads, changes and saves, again and again while other workers do the same.
+    pub(crate) async fn update(
+        &self,
+        store: &dyn StateStore,
+        change: impl Fn(&mut Attempts) + Send + Sync,
+    ) -> Result<Attempts> {
+        for _ in 0..MOST_SAVES {
+            let (mut attempts, version) = self.load(store).await?;
+            let before = attempts.clone();
+            change(&mut attempts);
+            if attempts == before && version.is_some() {
+                return Ok(attempts);
+            }
+            if let SaveOutcome::Saved(_) = store
+                .save(&self.0, objects::encode(&attempts)?, version.as_ref())
+                .await?
+            {
+                return Ok(attempts);
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("state saved by others again and again. key=`{}`", self.0),
+        ))
+    }
+}
+
+/// Writes down which files an attempt has uploaded.
+pub(crate) async fn save_files(
+    register: &Register,
+    seq: Seq,
+    attempt: AttemptId,
+    files: &[DataFile],
+) -> Result<()> {
+    let path = register.attempt_path(seq, attempt);
+    objects::create_once(register.store().as_ref(), &path, objects::encode(&files)?).await?;
+    Ok(())
+}
+
+/// The files of an attempt, if they were written down and are not older than `not_before`.
+pub(crate) async fn load_files(
+    register: &Register,
+    seq: Seq,
+    attempt: AttemptId,
+    not_before: Timestamp,
+) -> Result<Option<Vec<DataFile>>> {
+    let path = register.attempt_path(seq, attempt);
+    match objects::read(register.store().as_ref(), &path).await? {
+        Some((bytes, meta)) if Timestamp::from(meta.last_modified) >= not_before => {
+            objects::decode(&path, &bytes).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether all files are where they should be, in their full size.
+pub(crate) async fn all_there(layout: &TableLayout, files: &[DataFile]) -> Result<bool> {
+    let looks = futures::stream::iter(files.iter().map(|file| async move {
+        let path = crate::place::parse_path(&file.path)?;
+        let found = head(layout.store.as_ref(), &path).await?;
+        Ok::<_, Error>(found.is_some_and(|meta| meta.size == file.size))
+    }));
+    looks.buffered(8).try_all(|there| async move { there }).await
+}

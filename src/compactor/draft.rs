@@ -1,0 +1,238 @@
+//! From the pending files of a window to a plan: identity, schema, and what cannot be merged set aside.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+
+use crate::compactor::lane_work::{CONCURRENT_READS, LaneWork, table_error};
+use crate::error::{Error, ErrorKind};
+use crate::ledger::{LaneError, Register, SettledSource};
+use crate::merge::{SourceError, SourceFooter, read_footer};
+use crate::naming::{ETag, ObjectKey, SourceFile};
+use crate::options::OnReplaced;
+use crate::plan::{Plan, PlannedSource};
+use crate::quarantine::QuarantineReason;
+use crate::schema::unify;
+use crate::sink::TableState;
+use crate::time::Timestamp;
+use crate::window::PlanDraft;
+
+/// A source that some plan of its window has taken, or that was judged when the lane was adopted.
+#[derive(Clone, Debug)]
+pub(crate) struct TakenSource {
+    pub(crate) etag: ETag,
+    /// Size and footer digest of the planned content; `None` for a source judged before the lane.
+    pub(crate) content: Option<(u64, crate::ids::Sha256Digest)>,
+}
+
+impl TakenSource {
+    /// Whether a footer is of the same content under another etag: a writer's repeated upload.
+    pub(crate) fn same_content(&self, footer: &SourceFooter) -> bool {
+        self.content == Some((footer.size(), *footer.digest()))
+    }
+}
+
+/// The sources of the window that starts at `start` which are in a plan that is not void.
+pub(crate) async fn taken_sources(
+    register: &Register,
+    start: Timestamp,
+    adopted: bool,
+) -> Result<BTreeMap<ObjectKey, Vec<TakenSource>>, LaneError> {
+    let mut taken: BTreeMap<ObjectKey, Vec<TakenSource>> = BTreeMap::new();
+    for seq in register.covering(start) {
+        for source in register.load_plan(seq).await?.sources {
+            taken.entry(source.key).or_default().push(TakenSource {
+                etag: source.etag,
+                content: Some((source.size, source.footer)),
+            });
+        }
+    }
+    if adopted {
+        for SettledSource { key, etag, .. } in register.settled(start).await? {
+            taken.entry(key).or_default().push(TakenSource { etag, content: None });
+        }
+    }
+    Ok(taken)
+}
+
+/// A source that can be part of a plan.
+struct Candidate {
+    file: SourceFile,
+    footer: SourceFooter,
+    schema: SchemaRef,
+}
+
+impl LaneWork {
+    /// Turns a draft into the next plan; `None` when nothing of it can be merged now.
+    pub(crate) async fn plan(&mut self, draft: PlanDraft, table: &TableState) -> Result<Option<Plan>, LaneError> {
+        let taken = taken_sources(&self.register, draft.window.start, self.manifest.adopted).await?;
+        let files = self.within_limit(draft.files).await?;
+        let candidates = self.read(files, &taken).await?;
+        let (mut candidates, schema) = self.unify(candidates, table);
+        let Some(schema) = schema else { return Ok(None) };
+        let layout = self.sink.prepare(self.manifest.lane, &schema).await.map_err(table_error)?;
+        candidates.sort_by(|a, b| a.file.order().cmp(&b.file.order()));
+        let head = self.register.head();
+        Ok(Some(Plan {
+            version: Plan::VERSION,
+            lane: self.manifest.lane,
+            seq: head.next(),
+            previous: self.register.hash(head),
+            namespace: draft.namespace,
+            window: draft.window,
+            generation: self.register.seqs_of(draft.window.start).len() as u64,
+            sources: candidates.into_iter().map(planned).collect(),
+            schema: layout.schema,
+            sort_order: self.manifest.sort_order.clone(),
+        }))
+    }
+
+    /// While plans are being halved, only the first files up to the limit, at least one.
+    async fn within_limit(&self, files: Vec<SourceFile>) -> Result<Vec<SourceFile>, LaneError> {
+        let (memory, _) = self.attempts.load(self.shared.state.as_ref()).await?;
+        let Some(limit) = memory.limit_bytes else { return Ok(files) };
+        let mut bytes = 0_u64;
+        let within = files.into_iter().enumerate().take_while(|(index, file)| {
+            bytes = bytes.saturating_add(file.size);
+            *index == 0 || bytes <= limit
+        });
+        Ok(within.map(|(_, file)| file).collect())
+    }
+
+    /// Reads the footers. What is taken already is dropped, what is bad set aside.
+    async fn read(
+        &mut self,
+        files: Vec<SourceFile>,
+        taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
+    ) -> Result<Vec<Candidate>, LaneError> {
+        let shared = Arc::clone(&self.shared);
+        let reads = futures::stream::iter(files.into_iter().map(|file| {
+            let shared = &shared;
+            async move {
+                let footer = match shared.bucket.path(file.key.as_str()) {
+                    Ok(path) => read_footer(shared.bucket.store().as_ref(), &path, None).await,
+                    Err(error) => Err(SourceError::Bad(QuarantineReason::corrupt(error))),
+                };
+                (file, footer)
+            }
+        }));
+        let read: Vec<_> = reads.buffered(CONCURRENT_READS).collect().await;
+        let mut candidates = Vec::with_capacity(read.len());
+        let mut unavailable = Vec::new();
+        for (file, footer) in read {
+            match footer {
+                Ok(footer) => candidates.extend(self.judge(file, footer, taken)),
+                // A file that is taken and gone has been reclaimed.
+                Err(SourceError::Bad(QuarantineReason::Vanished)) if taken.contains_key(&file.key) => {
+                    self.found.taken.push(file.key);
+                }
+                Err(SourceError::Bad(reason)) => self.found.quarantined.push((file, reason)),
+                Err(SourceError::Unavailable(error)) => unavailable.push((file, error)),
+            }
+        }
+        self.wait_for(unavailable, candidates.is_empty()).await?;
+        Ok(candidates)
+    }
+
+    /// Drops a source that is taken already; another content under a taken key goes by the policy.
+    fn judge(
+        &mut self,
+        mut file: SourceFile,
+        footer: SourceFooter,
+        taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
+    ) -> Option<Candidate> {
+        file.etag = Some(footer.etag().clone());
+        file.size = footer.size();
+        let earlier = taken.get(&file.key).map_or(&[][..], Vec::as_slice);
+        if earlier.iter().any(|t| t.etag == *footer.etag() || t.same_content(&footer)) {
+            self.found.taken.push(file.key);
+            return None;
+        }
+        if let Some(first) = earlier.first()
+            && self.shared.options.on_replaced == OnReplaced::Quarantine
+        {
+            let reason = QuarantineReason::Replaced {
+                planned: first.etag.to_string(),
+                found: footer.etag().to_string(),
+            };
+            self.found.quarantined.push((file, reason));
+            return None;
+        }
+        match self.fitting_schema(&footer) {
+            Ok(schema) => Some(Candidate { file, footer, schema }),
+            Err(reason) => {
+                self.found.quarantined.push((file, reason));
+                None
+            }
+        }
+    }
+
+    /// The schema of a source in the table format's types. It has every column of the sort order: without one
+    /// its order could not be checked.
+    fn fitting_schema(&self, footer: &SourceFooter) -> Result<SchemaRef, QuarantineReason> {
+        let schema = self.sink.canonical_schema(footer.schema())?;
+        let mut columns = self.manifest.sort_order.iter().map(|field| &field.column);
+        match columns.find(|column| schema.field_with_name(column).is_err()) {
+            None => Ok(schema),
+            Some(column) => Err(QuarantineReason::SchemaDrift {
+                column: column.clone(),
+                found: "no such column".to_owned(),
+                expected: "a column of the sort order".to_owned(),
+                rule: "every file has the columns of the sort order".to_owned(),
+            }),
+        }
+    }
+
+    /// Waits for sources that the store does not answer for; one alone only for so long.
+    async fn wait_for(&mut self, unavailable: Vec<(SourceFile, Error)>, alone: bool) -> Result<(), LaneError> {
+        let mut waiting = None;
+        for (file, error) in unavailable {
+            if error.kind() != ErrorKind::Unavailable {
+                return Err(error.into());
+            }
+            let since = self.unreadable_since(&file.key).await?;
+            // When nothing can be read, it is the store and not the file.
+            if !alone && self.now.millis_since(since) >= self.shared.options.max_window_age_ms {
+                let detail = error.chain();
+                let reason = QuarantineReason::Unreadable { since, detail };
+                self.found.quarantined.push((file, reason));
+            } else {
+                waiting = Some(error);
+            }
+        }
+        waiting.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// One schema for the plan; files that do not fit it are set aside.
+    fn unify(&mut self, candidates: Vec<Candidate>, table: &TableState) -> (Vec<Candidate>, Option<SchemaRef>) {
+        if candidates.is_empty() {
+            return (candidates, None);
+        }
+        let schemas: Vec<_> = candidates.iter().map(|c| Arc::clone(&c.schema)).collect();
+        let unified = unify(table.table.as_ref().map(|info| &info.schema), &schemas);
+        let mut rejected: BTreeMap<usize, QuarantineReason> = unified.rejected.into_iter().collect();
+        let mut kept = Vec::with_capacity(candidates.len());
+        for (index, candidate) in candidates.into_iter().enumerate() {
+            match rejected.remove(&index) {
+                Some(reason) => self.found.quarantined.push((candidate.file, reason)),
+                None => kept.push(candidate),
+            }
+        }
+        let schema = (!kept.is_empty()).then_some(unified.schema);
+        (kept, schema)
+    }
+}
+
+fn planned(candidate: Candidate) -> PlannedSource {
+    let Candidate { file, footer, .. } = candidate;
+    PlannedSource {
+        size: footer.size(),
+        etag: footer.etag().clone(),
+        rows: footer.rows(),
+        footer: *footer.digest(),
+        key: file.key,
+        name: file.name,
+    }
+}

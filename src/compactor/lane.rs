@@ -1,0 +1,447 @@
+//! One lane, as a compactor holds it in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::compactor::attempts::AttemptsKey;
+use crate::compactor::draft::{TakenSource, taken_sources};
+use crate::compactor::progress::Progress;
+use crate::compactor::shared::Shared;
+use crate::compactor::shelf::Shelf;
+use crate::error::{Error, ErrorKind, Result};
+use crate::halt::Halt;
+use crate::ids::{LaneId, Seq};
+use crate::ledger::manifest::LaneManifest;
+use crate::ledger::{LaneError, Register};
+use crate::naming::{Namespace, ObjectKey, SourceFile};
+use crate::sink::{Outcome, Table};
+use crate::state::{Document, StateKey, StateStore};
+use crate::time::Timestamp;
+use crate::window::{Arrival, PendingFile, TrackerKey, WindowRecord, WindowTracker};
+
+/// Windows whose taken sources are kept in memory.
+const MOST_TAKEN_WINDOWS: usize = 64;
+
+/// Shortest and longest pause after a failure.
+const FIRST_PAUSE_MS: u64 = 1_000;
+const LONGEST_PAUSE_MS: u64 = 300_000;
+
+/// A lane that is open.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) namespace: Namespace,
+    pub(crate) manifest: LaneManifest,
+    pub(crate) table: Table,
+    pub(crate) register: Register,
+    pub(crate) shelf: Shelf,
+    pub(crate) memory: LaneMemory,
+    pub(crate) halted: Option<Halted>,
+    pub(crate) backoff: Backoff,
+    pub(crate) progress: Progress,
+    /// Whether a turn is wanted even without a draft: a plan may be undecided.
+    pub(crate) unsettled: bool,
+    /// Whether the bucket has to be listed before the next plan, since the state was lost.
+    pub(crate) to_be_listed: bool,
+    /// Committed plans whose sources are still to be deleted.
+    pub(crate) to_reclaim: BTreeSet<Seq>,
+    /// Sources kept at their reclaim, since their content was not the merged one.
+    pub(crate) replaced: BTreeSet<ObjectKey>,
+    /// Alive while a job of the lane is; a job that was dropped frees its lane.
+    pub(crate) working: Weak<()>,
+    pub(crate) reclaiming: Weak<()>,
+    documents: Documents,
+    taken: BTreeMap<Timestamp, TakenWindow>,
+}
+
+/// A lane that stands still.
+#[derive(Clone, Debug)]
+pub(crate) struct Halted {
+    pub(crate) halt: Halt,
+    /// When it is looked at again: a cause may have been mended.
+    pub(crate) look_again_at: Timestamp,
+}
+
+/// What a lane remembers beside windows and quarantine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct LaneMemory {
+    /// Whether the bucket was listed for this lane: a lane without this has lost its state.
+    pub(crate) listed: bool,
+    /// Every committed seq up to here has been reclaimed, and these besides.
+    pub(crate) reclaimed_to: Seq,
+    pub(crate) reclaimed: BTreeSet<Seq>,
+    /// When orphans were last looked for.
+    pub(crate) swept_at: Option<Timestamp>,
+}
+
+/// Pauses between failures.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) last_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Documents {
+    base: StateKey,
+    lane: Document,
+    roster: Document,
+    windows: BTreeMap<Timestamp, Document>,
+    /// What the state store holds of [`LaneMemory`].
+    saved: Option<LaneMemory>,
+}
+
+#[derive(Debug)]
+struct TakenWindow {
+    seqs: Vec<Seq>,
+    sources: BTreeMap<ObjectKey, Vec<TakenSource>>,
+}
+
+impl Backoff {
+    pub(crate) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Doubles the pause; up to a quarter of it is random, so that workers do not meet again.
+    pub(crate) fn failed(&mut self, now: Timestamp, error: &Error, random: u128) {
+        let doubled = FIRST_PAUSE_MS.checked_shl(self.failures.min(30)).unwrap_or(LONGEST_PAUSE_MS);
+        let pause = doubled.min(LONGEST_PAUSE_MS);
+        let jitter = u64::try_from(random % u128::from(pause / 4 + 1)).unwrap_or(0);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(now + pause + jitter);
+        self.last_error = Some(error.chain());
+    }
+
+    pub(crate) fn may_run(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|at| at <= now)
+    }
+}
+
+impl Lane {
+    /// Opens the lane of a manifest: register, state, and what follows from both for the tracker.
+    pub(crate) async fn open(
+        shared: &Shared,
+        tracker: &mut WindowTracker,
+        manifest: LaneManifest,
+        table: Table,
+        now: Timestamp,
+    ) -> Result<Self, LaneError> {
+        let namespace = manifest.namespace.clone();
+        let register = Register::open(&shared.control, &namespace, manifest.lane).await?;
+        let state = shared.state.as_ref();
+        let base = StateKey::new(["lanes", namespace.as_str()]).join(&manifest.lane.to_string());
+        let documents = Documents::open(state, base).await?;
+        let shelf = Shelf::open(state, documents.base.join("quarantine")).await?;
+        let memory = documents.saved.clone().unwrap_or_default();
+        let mut lane = Self {
+            to_be_listed: !memory.listed,
+            namespace,
+            manifest,
+            table,
+            register,
+            shelf,
+            memory,
+            halted: None,
+            backoff: Backoff::default(),
+            progress: Progress::default(),
+            unsettled: true,
+            to_reclaim: BTreeSet::new(),
+            replaced: BTreeSet::new(),
+            working: Weak::new(),
+            reclaiming: Weak::new(),
+            documents,
+            taken: BTreeMap::new(),
+        };
+        lane.fill(tracker, now)?;
+        if let Err(error) = lane.read_register(tracker, now).await {
+            match error {
+                LaneError::Halted(halt) => lane.halt(tracker, halt, now),
+                LaneError::Failed(error) => return Err(error.into()),
+            }
+        }
+        Ok(lane)
+    }
+
+    /// Hands the saved windows and writers to the tracker.
+    fn fill(&self, tracker: &mut WindowTracker, now: Timestamp) -> Result<()> {
+        for document in self.documents.windows.values() {
+            let mut files = Vec::new();
+            for (_, text) in document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX)) {
+                files.push(decode::<PendingFile>(text)?);
+            }
+            match document.get(WINDOW) {
+                Some(text) => {
+                    let record = WindowRecord { files, ..decode(text)? };
+                    tracker.join_window(&self.namespace, record);
+                }
+                // A crash came between two chunks: the files are pending all the same.
+                None => {
+                    for pending in files {
+                        let _ = tracker.handle_file(pending.file, Arrival::Event, now);
+                    }
+                }
+            }
+        }
+        if let Some(text) = self.documents.roster.get(ROSTER) {
+            // Writers come back with their next file; garbage costs a timeout, not a row.
+            tracker.join_roster(&self.namespace, serde_json::from_str(text).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Reads the register on, and derives from it what is pending and what is to be reclaimed.
+    pub(crate) async fn read_register(
+        &mut self,
+        tracker: &mut WindowTracker,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        self.register.refresh().await?;
+        self.derive(tracker, now).await
+    }
+
+    /// Sources of void plans are pending, unless a later plan has them; committed plans are to be reclaimed.
+    async fn derive(&mut self, tracker: &mut WindowTracker, now: Timestamp) -> Result<(), LaneError> {
+        if let Some(boundary) = self.register.floor().boundary {
+            tracker.set_boundary(&self.namespace, boundary);
+        }
+        let floor = self.register.floor().seq;
+        self.memory.reclaimed_to = self.memory.reclaimed_to.max(floor);
+        let mut voids = Vec::new();
+        for (seq, plan) in self.register.plans() {
+            match self.register.decision(seq).map(|d| d.outcome) {
+                Some(Outcome::Data) if !self.memory.is_reclaimed(seq) => {
+                    self.to_reclaim.insert(seq);
+                }
+                Some(Outcome::Void) => voids.push((seq, plan.window)),
+                _ => {}
+            }
+            let generation = self.register.seqs_of(plan.window.start).len() as u64;
+            tracker.set_generation(&self.namespace, plan.window, generation);
+        }
+        self.to_reclaim.retain(|seq| *seq > floor);
+        for (seq, window) in voids {
+            let plan = self.register.load_plan(seq).await?;
+            let taken = self.taken(window.start).await?;
+            let back: Vec<_> = plan
+                .sources
+                .into_iter()
+                .filter(|source| !taken.get(&source.key).is_some_and(|t| t.iter().any(|t| t.etag == source.etag)))
+                .collect();
+            for source in back {
+                if self.shelf.get(&source.key).is_none() {
+                    let file = SourceFile {
+                        key: source.key,
+                        name: source.name,
+                        size: source.size,
+                        etag: Some(source.etag),
+                    };
+                    let _ = tracker.handle_file(file, Arrival::Event, now);
+                }
+            }
+            tracker.voided(&self.namespace, window);
+        }
+        Ok(())
+    }
+
+    /// The sources of a window that are in a plan that is not void.
+    pub(crate) async fn taken(
+        &mut self,
+        window_start: Timestamp,
+    ) -> Result<&BTreeMap<ObjectKey, Vec<TakenSource>>, LaneError> {
+        let seqs: Vec<_> = self.register.covering(window_start).collect();
+        let fresh = self.taken.get(&window_start).is_some_and(|window| window.seqs == seqs);
+        if !fresh {
+            if self.taken.len() >= MOST_TAKEN_WINDOWS {
+                self.taken.clear();
+            }
+            let sources = taken_sources(&self.register, window_start, self.manifest.adopted).await?;
+            self.taken.insert(window_start, TakenWindow { seqs, sources });
+        }
+        static NOTHING: BTreeMap<ObjectKey, Vec<TakenSource>> = BTreeMap::new();
+        Ok(self.taken.get(&window_start).map_or(&NOTHING, |window| &window.sources))
+    }
+
+    /// Stops the lane until its cause is mended or an operator goes on.
+    pub(crate) fn halt(&mut self, tracker: &mut WindowTracker, halt: Halt, now: Timestamp) {
+        tracker.pause(&self.namespace, true);
+        self.halted = Some(Halted {
+            halt,
+            look_again_at: now + LONGEST_PAUSE_MS,
+        });
+    }
+
+    /// Lets the lane go on.
+    pub(crate) fn resume(&mut self, tracker: &mut WindowTracker) {
+        if self.halted.take().is_some() {
+            tracker.pause(&self.namespace, false);
+        }
+    }
+
+    pub(crate) fn is_working(&self) -> bool {
+        self.working.strong_count() > 0
+    }
+
+    pub(crate) fn is_reclaiming(&self) -> bool {
+        self.reclaiming.strong_count() > 0
+    }
+
+    /// When the sources of a committed plan may be deleted.
+    pub(crate) fn reclaim_due(&self, seq: Seq, grace_ms: u64, now: Timestamp) -> Option<Timestamp> {
+        self.register.decision(seq).map(|decision| decision.since(now) + grace_ms)
+    }
+
+    pub(crate) fn attempts_key(&self) -> AttemptsKey {
+        AttemptsKey(self.documents.base.join("attempts"))
+    }
+
+    /// Saves a part of the tracker's state.
+    pub(crate) async fn save_tracked(
+        &mut self,
+        store: &dyn StateStore,
+        tracker: &mut WindowTracker,
+        key: &TrackerKey,
+    ) -> Result<()> {
+        match key {
+            TrackerKey::Window { start, .. } => self.save_window(store, tracker, *start).await,
+            TrackerKey::Roster { .. } => {
+                let text = encode(&tracker.roster_record(&self.namespace))?;
+                let changes = BTreeMap::from([(ROSTER.to_owned(), Some(text))]);
+                self.documents.roster.apply(store, changes).await
+            }
+        }
+    }
+
+    async fn save_window(
+        &mut self,
+        store: &dyn StateStore,
+        tracker: &mut WindowTracker,
+        start: Timestamp,
+    ) -> Result<()> {
+        let wanted = match tracker.window_record(&self.namespace, start) {
+            Some(record) => entries_of_window(record)?,
+            None => BTreeMap::new(),
+        };
+        if !self.documents.windows.contains_key(&start) {
+            let base = self.documents.window_key(start);
+            let document = Document::open(store, base).await?;
+            self.documents.windows.insert(start, document);
+        }
+        let Some(document) = self.documents.windows.get_mut(&start) else { return Ok(()) };
+        let mut changes: BTreeMap<String, Option<String>> = document
+            .iter()
+            .filter(|(name, _)| !wanted.contains_key(*name))
+            .map(|(name, _)| (name.to_owned(), None))
+            .collect();
+        for (name, text) in wanted {
+            if document.get(&name) != Some(text.as_str()) {
+                changes.insert(name, Some(text));
+            }
+        }
+        if !changes.is_empty() {
+            document.apply(store, changes).await?;
+        }
+        if document.iter().next().is_none() {
+            self.documents.windows.remove(&start);
+        }
+        Ok(())
+    }
+
+    /// Saves quarantine and memory.
+    pub(crate) async fn save(&mut self, store: &dyn StateStore) -> Result<()> {
+        self.shelf.save(store).await?;
+        if self.documents.saved.as_ref() != Some(&self.memory) {
+            let changes = BTreeMap::from([(MEMORY.to_owned(), Some(encode(&self.memory)?))]);
+            self.documents.lane.apply(store, changes).await?;
+            self.documents.saved = Some(self.memory.clone());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn id(&self) -> LaneId {
+        self.manifest.lane
+    }
+}
+
+impl LaneMemory {
+    pub(crate) fn is_reclaimed(&self, seq: Seq) -> bool {
+        seq <= self.reclaimed_to || self.reclaimed.contains(&seq)
+    }
+
+    /// Remembers that a plan was reclaimed; `settled` says whether a seq needs no reclaim at all.
+    pub(crate) fn reclaimed(&mut self, seq: Seq, settled: impl Fn(Seq) -> bool) {
+        self.reclaimed.insert(seq);
+        while self.reclaimed.remove(&self.reclaimed_to.next()) || settled(self.reclaimed_to.next()) {
+            self.reclaimed_to = self.reclaimed_to.next();
+        }
+    }
+}
+
+/// Names of entries in a lane's documents.
+const MEMORY: &str = "memory";
+const ROSTER: &str = "roster";
+const WINDOW: &str = "window";
+const FILE_PREFIX: &str = "file:";
+
+impl Documents {
+    async fn open(store: &dyn StateStore, base: StateKey) -> Result<Self> {
+        let lane = Document::open(store, base.join("lane")).await?;
+        let roster = Document::open(store, base.join("roster")).await?;
+        let saved = match lane.get(MEMORY) {
+            Some(text) => Some(decode(text)?),
+            None => None,
+        };
+        let all_windows = base.join("windows");
+        let depth = all_windows.segments().count();
+        let keys: Vec<StateKey> = store.list(&all_windows).try_collect().await?;
+        let starts: BTreeSet<i64> = keys
+            .iter()
+            .filter_map(|key| key.segments().nth(depth)?.parse().ok())
+            .collect();
+        let mut windows = BTreeMap::new();
+        for start in starts {
+            let document = Document::open(store, all_windows.join(&start.to_string())).await?;
+            windows.insert(Timestamp::from_millis(start), document);
+        }
+        Ok(Self {
+            base,
+            lane,
+            roster,
+            windows,
+            saved,
+        })
+    }
+
+    fn window_key(&self, start: Timestamp) -> StateKey {
+        self.base.join("windows").join(&start.as_millis().to_string())
+    }
+}
+
+/// A window as entries: one for the window, one per file, so that a large one spreads over chunks.
+fn entries_of_window(mut record: WindowRecord) -> Result<BTreeMap<String, String>> {
+    let mut entries = BTreeMap::new();
+    for file in std::mem::take(&mut record.files) {
+        entries.insert(format!("{FILE_PREFIX}{}", file.file.key), encode(&file)?);
+    }
+    entries.insert(WINDOW.to_owned(), encode(&record)?);
+    Ok(entries)
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|e| Error::new(ErrorKind::Internal, "state cannot be encoded").with_source(e))
+}
+
+fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| Error::new(ErrorKind::Data, "state malformed").with_source(e))
+}
+
+/// What keeps a lane busy: held by the job, watched by the lane.
+pub(crate) fn busy(watched: &mut Weak<()>) -> Arc<()> {
+    let token = Arc::new(());
+    *watched = Arc::downgrade(&token);
+    token
+}

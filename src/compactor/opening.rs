@@ -1,0 +1,231 @@
+//! Opening lanes: those that are there, and those that a first file asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use crate::compactor::builder::{Mode, apart, sources_url};
+use crate::compactor::lane::Lane;
+use crate::compactor::lane_work::{Found, LaneWork};
+use crate::compactor::shared::Shared;
+use crate::compactor::shelf::Shelf;
+use crate::compactor::{Compactor, LaneSlot, TableRoot};
+use crate::error::{Error, Result};
+use crate::halt::Halt;
+use crate::ids::LaneId;
+use crate::ledger::manifest::{self, LaneManifest, WindowSizeChange};
+use crate::ledger::{LaneError, Register, Standing};
+use crate::naming::Namespace;
+use crate::place::overlap;
+use crate::sink::Table;
+use crate::state::StateKey;
+use crate::status::Counters;
+use crate::time::Timestamp;
+use crate::window::{PlanDraft, WindowSizes, WindowTracker};
+
+/// After this long a lane that could not be opened is tried again.
+const LOOK_AGAIN_MS: u64 = 300_000;
+
+impl Compactor {
+    /// Opens every lane whose manifest is in the control prefix.
+    pub(super) async fn open(shared: Shared, mode: Mode, now: Timestamp) -> Result<Self> {
+        let malformed = Shelf::open(shared.state.as_ref(), StateKey::new(["malformed"])).await?;
+        let tracker = WindowTracker::new(shared.options.clone());
+        let mut compactor = Self {
+            shared: Arc::new(shared),
+            mode,
+            tracker,
+            lanes: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            malformed,
+            counters: Counters::default(),
+            listing: false,
+            unsaved: BTreeSet::new(),
+        };
+        for namespace in compactor.read_roots().await? {
+            compactor.open_lane(&namespace, now).await?;
+        }
+        let lost = compactor.lanes.values().filter_map(LaneSlot::open).any(|lane| lane.to_be_listed);
+        if lost && mode == Mode::ReadWrite {
+            compactor.reconcile(now).await?;
+        }
+        Ok(compactor)
+    }
+
+    /// Opens the lane of a namespace unless it is open, creating its manifest if there is none.
+    pub(super) async fn open_lane(&mut self, namespace: &Namespace, now: Timestamp) -> Result<()> {
+        match self.lanes.get(namespace) {
+            Some(LaneSlot::Open(_)) => return Ok(()),
+            Some(LaneSlot::Refused { look_again_at, .. }) if *look_again_at > now => return Ok(()),
+            _ => {}
+        }
+        match self.try_open(namespace, now).await {
+            Ok(Some(lane)) => {
+                self.lanes.insert(namespace.clone(), LaneSlot::Open(Box::new(lane)));
+            }
+            Ok(None) => {}
+            Err(LaneError::Halted(halt)) => {
+                self.tracker.pause(namespace, true);
+                let look_again_at = now + LOOK_AGAIN_MS;
+                self.lanes.insert(namespace.clone(), LaneSlot::Refused { halt, look_again_at });
+            }
+            Err(LaneError::Failed(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn try_open(&mut self, namespace: &Namespace, now: Timestamp) -> Result<Option<Lane>, LaneError> {
+        let shared = Arc::clone(&self.shared);
+        let table = shared
+            .tables
+            .table(namespace)
+            .map_err(|e| Halt::TableTrouble { detail: e.chain() })?;
+        let trouble = |e: Error| Halt::TableTrouble { detail: e.chain() };
+        apart("control", shared.control.url(), "table", &table.location).map_err(trouble)?;
+        let sources = sources_url(&shared.bucket, shared.parser.prefix());
+        apart("sources", &sources, "table", &table.location).map_err(trouble)?;
+        let wanted = LaneManifest {
+            version: 1,
+            lane: LaneId::random(shared.randomness.as_ref()),
+            namespace: namespace.clone(),
+            table_location: table.location.clone(),
+            table_format: table.format.clone(),
+            new_table_uuid: uuid::Builder::from_random_bytes(shared.randomness.random_u128().to_be_bytes()).into_uuid(),
+            window_size_ms: shared.options.window_size_ms,
+            sort_order: shared.options.sort_order.clone(),
+            grammar: shared.parser.grammar(),
+            adopted: false,
+        };
+        let manifest = match manifest::read(&shared.control, namespace).await? {
+            Some((manifest, made_at)) => {
+                self.refuse_overlap(namespace, &table, Some(made_at))?;
+                manifest
+            }
+            None if self.mode == Mode::ReadOnly => return Ok(None),
+            None => {
+                self.read_roots().await?;
+                self.refuse_overlap(namespace, &table, None)?;
+                let manifest = manifest::create(&shared.control, &wanted).await?;
+                // Somebody else may have created an overlapping one at the same time: the later one gives way.
+                self.read_roots().await?;
+                let made_at = self.roots.get(namespace).map_or(now, |root| root.made_at);
+                self.refuse_overlap(namespace, &table, Some(made_at))?;
+                manifest
+            }
+        };
+        manifest.check(&wanted)?;
+        let mut lane = Lane::open(&shared, &mut self.tracker, manifest, table, now).await?;
+        self.set_window_sizes(&lane, now).await?;
+        self.look_at_table(&mut lane, now).await?;
+        Ok(Some(lane))
+    }
+
+    /// Refuses a table root at, above or below that of a namespace whose manifest is older.
+    ///
+    /// `made_at` is when our own manifest was made, by the store's clock; `None`: not yet.
+    fn refuse_overlap(&self, namespace: &Namespace, table: &Table, made_at: Option<Timestamp>) -> Result<(), Halt> {
+        for (other, root) in &self.roots {
+            let first = made_at.is_none_or(|ours| (root.made_at, other) < (ours, namespace));
+            if other != namespace && first && overlap(&root.location, &table.location) {
+                return Err(Halt::TableRootOverlap {
+                    other: format!("{other} ({})", root.location),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns the table roots of lanes that have been made meanwhile.
+    async fn read_roots(&mut self) -> Result<Vec<Namespace>> {
+        let there = lanes_there(&self.shared).await?;
+        for namespace in &there {
+            if !self.roots.contains_key(namespace)
+                && let Some((manifest, made_at)) = manifest::read(&self.shared.control, namespace).await?
+            {
+                let location = manifest.table_location;
+                self.roots.insert(namespace.clone(), TableRoot { location, made_at });
+            }
+        }
+        Ok(there)
+    }
+
+    /// Tells the tracker the lane's window sizes, and records a new one from the next common boundary on.
+    async fn set_window_sizes(&mut self, lane: &Lane, now: Timestamp) -> Result<()> {
+        let mut changes = lane.register.window_sizes().await?;
+        let wanted = self.shared.options.window_size_ms;
+        let current = changes.last().map_or(lane.manifest.window_size_ms, |change| change.size_ms);
+        if current != wanted && self.mode == Mode::ReadWrite {
+            let known = self.last_window_end(&lane.namespace, &lane.register);
+            let horizon = now + self.shared.options.max_future_skew_ms;
+            // A multiple of both sizes would be nicer to look at and may be weeks away: windows are clipped instead.
+            let from = known.max(horizon).floor_to(current) + current;
+            let n = NonZeroU64::MIN.saturating_add(changes.len() as u64);
+            let change = WindowSizeChange { from, size_ms: wanted };
+            changes.push(lane.register.put_window_size(n, change).await?);
+        }
+        let mut sizes = WindowSizes::new(lane.manifest.window_size_ms);
+        for change in changes {
+            sizes = sizes.with_change(change.from, change.size_ms);
+        }
+        self.tracker.set_window_sizes(&lane.namespace, sizes);
+        Ok(())
+    }
+
+    fn last_window_end(&self, namespace: &Namespace, register: &Register) -> Timestamp {
+        let planned = register.plans().map(|(_, plan)| plan.window.end).max();
+        let pending = self
+            .tracker
+            .pending(namespace)
+            .map(|pending| self.tracker.window_of(namespace, pending.file.name.timestamp).end)
+            .max();
+        planned.max(pending).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Looks where a lane stands, so that a halt is seen at once. A table that does not answer is left to the
+    /// lane's jobs.
+    async fn look_at_table(&mut self, lane: &mut Lane, now: Timestamp) -> Result<(), LaneError> {
+        let mut work = self.lane_work(lane, None, now);
+        let stood = work.stand().await;
+        lane.register = work.register;
+        match stood {
+            Ok((standing, _)) => lane.unsettled = standing != Standing::Free,
+            Err(LaneError::Halted(halt)) => lane.halt(&mut self.tracker, halt, now),
+            Err(LaneError::Failed(error)) => lane.backoff.failed(now, &error, self.shared.randomness.random_u128()),
+        }
+        Ok(())
+    }
+
+    /// A turn of a lane.
+    pub(super) fn lane_work(
+        &self,
+        lane: &Lane,
+        draft: Option<PlanDraft>,
+        now: Timestamp,
+    ) -> LaneWork {
+        LaneWork {
+            shared: Arc::clone(&self.shared),
+            manifest: lane.manifest.clone(),
+            sink: Arc::clone(&lane.table.sink),
+            register: lane.register.clone(),
+            attempts: lane.attempts_key(),
+            progress: lane.progress.clone(),
+            draft,
+            now,
+            found: Found::default(),
+        }
+    }
+}
+
+/// The namespaces that have a lane directory.
+async fn lanes_there(shared: &Shared) -> Result<Vec<Namespace>> {
+    let dir = manifest::lanes_dir(&shared.control);
+    let listed = shared
+        .control
+        .store()
+        .list_with_delimiter(Some(&dir))
+        .await
+        .map_err(|e| Error::from_store("list", &dir, e))?;
+    Ok(listed.common_prefixes.iter().filter_map(manifest::namespace_of_dir).collect())
+}
