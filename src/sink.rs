@@ -212,6 +212,8 @@ pub struct Decision {
     pub table_version: Option<u64>,
     /// The entry's data files; empty for a void.
     pub outputs: Vec<OutputFile>,
+    /// When it was recorded, by the clock of whoever did.
+    pub decided_at: Timestamp,
     /// Of a void: the sources that were the cause.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad_sources: Vec<BadSource>,
