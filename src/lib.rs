@@ -25,7 +25,9 @@ mod plan;
 mod quarantine;
 mod sink;
 mod state;
+mod status;
 mod time;
+mod window;
 
 pub use arrow;
 pub use object_store;
@@ -33,9 +35,11 @@ pub use parquet;
 
 pub use data_file::{Bound, ColumnMetrics, DataFile, Datum};
 pub use error::{Error, ErrorKind, Result};
+pub use event::MemoryEventSource;
 pub use event::{EventBatch, EventMessage, EventSource, ObjectEvent, ObjectEventKind, ParseError, Receipt};
 pub use halt::Halt;
 pub use ids::{AttemptId, HashPrefix, LaneId, PlanHash, Randomness, Seq, Sha256Digest, SystemRandomness};
+pub use naming::DefaultFileNames;
 pub use naming::{BadName, ETag, FileName, FileNameParser, Namespace, NotSourceFile, ObjectKey, SourceFile, WriterId};
 pub use options::*;
 pub use place::Place;
@@ -46,4 +50,12 @@ pub use sink::{
     TableCommit, TableInfo, TableLayout, TableProvider, TableSink, TableState,
 };
 pub use state::{DeleteOutcome, MAX_STATE_VALUE_BYTES, SaveOutcome, StateKey, StateStore, StateVersion, StoredState};
+pub use status::{
+    Counters, HaltStatus, Health, HealthReason, HealthState, HealthTopic, PlanPhase, PlanProgress, PlanStatus,
+    QuarantineStatus, QuarantinedFile, Readiness, Status, WaitingFor, WindowStatus,
+};
 pub use time::{Clock, Timestamp};
+pub use window::{
+    Arrival, ArrivedBy, FileRecord, Observed, PendingFile, PlanDraft, RosterRecord, TrackerKey, TrackerStatus,
+    WindowRecord, WindowSizeChange, WindowSizes, WindowTracker, WriterRecord,
+};

@@ -1,5 +1,8 @@
 //! Notifications of new objects: what they say, and where a host gets them from.
 
+mod memory;
+pub mod r2;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +11,8 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::naming::{ETag, ObjectKey};
 use crate::time::Timestamp;
+
+pub use memory::MemoryEventSource;
 
 /// What happened to an object, whatever service said so.
 ///

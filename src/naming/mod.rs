@@ -1,10 +1,14 @@
 //! Keys of source files: what they are made of, and the grammar that reads them.
 
+mod default;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
+
+pub use default::DefaultFileNames;
 
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident) => {
