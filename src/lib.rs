@@ -22,6 +22,9 @@ mod plan;
 mod quarantine;
 mod sink;
 mod state;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod time;
 
 pub use arrow;
@@ -41,4 +44,5 @@ pub use sink::{
     TableCommit, TableInfo, TableLayout, TableProvider, TableSink, TableState,
 };
 pub use state::{DeleteOutcome, MAX_STATE_VALUE_BYTES, SaveOutcome, StateKey, StateStore, StateVersion, StoredState};
+pub use state::{MemoryStateStore, ObjectStoreStateStore};
 pub use time::{Clock, Timestamp};
