@@ -1,5 +1,7 @@
 //! Where a host keeps what the compactor remembers between runs: a cache, never the truth.
 
+mod chunk;
+pub(crate) mod document;
 mod envelope;
 mod etag;
 mod memory;

@@ -161,7 +161,7 @@ impl ObjectStore for FaultStore {
         let get = self.inner.get_opts(location, options);
         if !head && matches!(step.course, Course::Tear) {
             let result = get.await?;
-            self.faults.end(step.index, false, None);
+            self.faults.end(step.index, true, None);
             return tear(result, step.index).await;
         }
         self.read(step, location, get).await
