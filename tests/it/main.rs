@@ -3,3 +3,4 @@
 mod layering;
 mod no_runtime;
 mod state;
+mod state_races;
