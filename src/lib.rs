@@ -26,6 +26,9 @@ mod quarantine;
 mod sink;
 mod state;
 mod status;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod time;
 mod window;
 
@@ -54,6 +57,7 @@ pub use status::{
     Counters, HaltStatus, Health, HealthReason, HealthState, HealthTopic, PlanPhase, PlanProgress, PlanStatus,
     QuarantineStatus, QuarantinedFile, Readiness, Status, WaitingFor, WindowStatus,
 };
+pub use state::{MemoryStateStore, ObjectStoreStateStore};
 pub use time::{Clock, Timestamp};
 pub use window::{
     Arrival, ArrivedBy, FileRecord, Observed, PendingFile, PlanDraft, RosterRecord, TrackerKey, TrackerStatus,

@@ -1,5 +1,13 @@
 //! Where a host keeps what the compactor remembers between runs: a cache, never the truth.
 
+mod chunk;
+pub(crate) mod document;
+mod envelope;
+mod etag;
+mod memory;
+mod numbered;
+mod object_store;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,7 +15,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::error::Result;
+pub use self::memory::MemoryStateStore;
+pub use self::object_store::ObjectStoreStateStore;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Largest value that is ever handed to a [`StateStore`].
 pub const MAX_STATE_VALUE_BYTES: usize = 64 * 1024;
@@ -154,6 +164,20 @@ pub enum DeleteOutcome {
     Conflict,
     /// Removed.
     Deleted,
+}
+
+/// Refuses a value that is too large for every store.
+fn check_value(key: &StateKey, bytes: &Bytes) -> Result<()> {
+    if bytes.len() <= MAX_STATE_VALUE_BYTES {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "state value too large. key=`{key}` bytes=`{}` limit=`{MAX_STATE_VALUE_BYTES}`",
+            bytes.len()
+        ),
+    ))
 }
 
 #[cfg(test)]

@@ -1,0 +1,267 @@
+//! One count of all operations of a run, the fault that strikes at one of them, and the log of what happened.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What goes wrong at an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The operation is carried out, but its caller sees an error.
+    AppliedButError,
+    /// The operation is carried out; its caller and all later operations fail: the process is gone.
+    CrashAfter,
+    /// This and all later operations fail, nothing is carried out: the process is gone.
+    CrashBefore,
+    /// The operation is not carried out and its caller sees an error.
+    ErrorNotApplied,
+    /// The operation is not carried out and never ends.
+    Hang,
+    /// The operation is carried out, but its caller never hears of it.
+    HangAfter,
+    /// A read answers as before the newest write: an object is not found, a listing lacks what was written
+    /// last, a state is that of the save before. Writes are not touched.
+    StaleRead,
+    /// The operation is not carried out; the store asks for fewer requests.
+    Throttle,
+    /// The body of a read ends in an error after half of its bytes. Other operations are throttled.
+    TornBody,
+}
+
+impl Fault {
+    /// All faults, for loops over them.
+    pub const ALL: [Self; 9] = [
+        Self::AppliedButError,
+        Self::CrashAfter,
+        Self::CrashBefore,
+        Self::ErrorNotApplied,
+        Self::Hang,
+        Self::HangAfter,
+        Self::StaleRead,
+        Self::Throttle,
+        Self::TornBody,
+    ];
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum OperationKind {
+    /// Gives up a multipart upload.
+    AbortMultipart,
+    /// Publishes a multipart upload.
+    CompleteMultipart,
+    /// Copies an object.
+    Copy,
+    /// Begins a multipart upload.
+    CreateMultipart,
+    /// Deletes an object.
+    Delete,
+    /// Reads an object or ranges of it.
+    Get,
+    /// Reads what a store says of an object.
+    Head,
+    /// Lists objects.
+    List,
+    /// Uploads a part.
+    Part,
+    /// Writes an object, whatever is there.
+    Put,
+    /// Writes an object if there is none.
+    PutCreate,
+    /// Writes an object if it is still the same.
+    PutUpdate,
+    /// Renames an object.
+    Rename,
+    /// Deletes a state.
+    StateDelete,
+    /// Lists states.
+    StateList,
+    /// Loads a state.
+    StateLoad,
+    /// Saves a state.
+    StateSave,
+}
+
+/// One operation as it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Operation {
+    /// Its number, from 0, over all wrapped stores.
+    pub index: usize,
+    /// The name of the wrapped store.
+    pub store: String,
+    /// What it does.
+    pub kind: OperationKind,
+    /// The object, the prefix or the key.
+    pub path: String,
+    /// Bytes written.
+    pub bytes: usize,
+    /// Whether it reached the store and the store did it.
+    pub applied: bool,
+    /// The error that its caller saw.
+    pub error: Option<String>,
+    /// The fault that struck it.
+    pub fault: Option<Fault>,
+}
+
+/// The faults of a run and the log of its operations; clones share both.
+///
+/// Wrap every store of a run with the same `Faults`: one count spans them all, so a test first runs without
+/// faults, reads [`operations`](Faults::operations), and then strikes at each number in turn.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    planned: BTreeMap<usize, Fault>,
+    log: Vec<Operation>,
+    crashed: bool,
+}
+
+impl Faults {
+    /// No faults: only counts and logs.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// `fault` at operation number `index`.
+    pub fn at(index: usize, fault: Fault) -> Self {
+        Self::default().and(index, fault)
+    }
+
+    /// Adds `fault` at operation number `index`.
+    #[must_use]
+    pub fn and(self, index: usize, fault: Fault) -> Self {
+        self.lock().planned.insert(index, fault);
+        self
+    }
+
+    /// Operations begun so far.
+    pub fn operations(&self) -> usize {
+        self.lock().log.len()
+    }
+
+    /// What has happened so far, in the order in which operations began.
+    pub fn log(&self) -> Vec<Operation> {
+        self.lock().log.clone()
+    }
+
+    /// Whether a planned crash has struck.
+    pub fn crashed(&self) -> bool {
+        self.lock().crashed
+    }
+
+    /// Whether a planned fault of any kind has struck.
+    pub fn struck(&self) -> bool {
+        self.lock().log.iter().any(|operation| operation.fault.is_some())
+    }
+
+    /// Begins a new process on the same stores: a crash is over, planned faults that have not struck stay.
+    pub fn restart(&self) {
+        self.lock().crashed = false;
+    }
+
+    /// Counts an operation and says what happens to it.
+    pub(super) fn begin(&self, store: &str, kind: OperationKind, path: &str, bytes: usize) -> Step {
+        let mut shared = self.lock();
+        let index = shared.log.len();
+        let fault = shared.planned.get(&index).copied();
+        let was_crashed = shared.crashed;
+        shared.log.push(Operation {
+            index,
+            store: store.to_owned(),
+            kind,
+            path: path.to_owned(),
+            bytes,
+            applied: false,
+            error: None,
+            fault: fault.filter(|_| !was_crashed),
+        });
+        if was_crashed {
+            return Step {
+                index,
+                course: Course::Refuse(Fault::CrashBefore),
+            };
+        }
+        if matches!(fault, Some(Fault::CrashBefore | Fault::CrashAfter)) {
+            shared.crashed = true;
+        }
+        Step {
+            index,
+            course: fault.map_or(Course::Pass, Course::of),
+        }
+    }
+
+    /// Writes down how an operation ended.
+    pub(super) fn end(&self, index: usize, applied: bool, error: Option<String>) {
+        if let Some(operation) = self.lock().log.get_mut(index) {
+            operation.applied = applied;
+            operation.error = error;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What happens to an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) index: usize,
+    pub(super) course: Course,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Course {
+    /// Carried out, then answered with an error.
+    Apply(Fault),
+    ApplyAndHang,
+    Hang,
+    Pass,
+    /// Answered with an error.
+    Refuse(Fault),
+    Stale,
+    Tear,
+}
+
+impl Course {
+    fn of(fault: Fault) -> Self {
+        match fault {
+            Fault::AppliedButError | Fault::CrashAfter => Self::Apply(fault),
+            Fault::CrashBefore | Fault::ErrorNotApplied | Fault::Throttle => Self::Refuse(fault),
+            Fault::Hang => Self::Hang,
+            Fault::HangAfter => Self::ApplyAndHang,
+            Fault::StaleRead => Self::Stale,
+            Fault::TornBody => Self::Tear,
+        }
+    }
+}
+
+/// The error that a caller sees; its text is distinctive, so that a test can tell it from a real one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InjectedFault {
+    pub(super) fault: Fault,
+    pub(super) index: usize,
+}
+
+impl fmt::Display for InjectedFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "injected fault {:?}. operation=`{}`", self.fault, self.index)
+    }
+}
+
+impl std::error::Error for InjectedFault {}
+
+impl From<InjectedFault> for object_store::Error {
+    fn from(fault: InjectedFault) -> Self {
+        Self::Generic {
+            store: "FaultStore",
+            source: Box::new(fault),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! An object store on which one chosen operation goes wrong.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::FutureExt;
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error as StoreError, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+
+use super::fault::{Course, Fault, Faults, InjectedFault, OperationKind, Step};
+
+/// Wraps an object store: counts and logs every operation, and strikes with the [`Fault`] planned for its
+/// number. All methods are forwarded; each part of a multipart upload, each deleted path and each listing
+/// counts as one operation.
+#[derive(Clone, Debug)]
+pub struct FaultStore {
+    inner: Arc<dyn ObjectStore>,
+    name: String,
+    faults: Faults,
+    /// What was written last, which a stale listing does not show.
+    newest: Arc<Mutex<Option<Path>>>,
+}
+
+impl FaultStore {
+    /// Wraps `inner`; `name` stands in the log.
+    pub fn new(inner: Arc<dyn ObjectStore>, name: impl Into<String>, faults: &Faults) -> Self {
+        Self {
+            inner,
+            name: name.into(),
+            faults: faults.clone(),
+            newest: Arc::default(),
+        }
+    }
+
+    fn begin(&self, kind: OperationKind, path: &str, bytes: usize) -> Step {
+        self.faults.begin(&self.name, kind, path, bytes)
+    }
+
+    /// Carries out `operation`, unless the fault of its number has it otherwise.
+    async fn carry_out<T>(&self, step: Step, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        let Step { index, course } = step;
+        let injected = |fault| StoreError::from(InjectedFault { fault, index });
+        let fail = |applied, error: StoreError| {
+            self.faults.end(index, applied, Some(error.to_string()));
+            Err(error)
+        };
+        match course {
+            Course::Hang => futures::future::pending().await,
+            Course::Refuse(fault) => fail(false, injected(fault)),
+            Course::Tear => fail(false, injected(Fault::TornBody)),
+            Course::Apply(_) | Course::ApplyAndHang | Course::Pass | Course::Stale => match (operation.await, course) {
+                (Err(error), _) => fail(false, error),
+                (Ok(_), Course::Apply(fault)) => fail(true, injected(fault)),
+                (Ok(_), Course::ApplyAndHang) => {
+                    self.faults.end(index, true, None);
+                    futures::future::pending().await
+                }
+                (Ok(value), _) => {
+                    self.faults.end(index, true, None);
+                    Ok(value)
+                }
+            },
+        }
+    }
+
+    /// As [`carry_out`](Self::carry_out), and a stale read does not find the object.
+    async fn read<T>(&self, step: Step, path: &Path, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        if !matches!(step.course, Course::Stale) {
+            return self.carry_out(step, operation).await;
+        }
+        let error = StoreError::NotFound {
+            path: path.to_string(),
+            source: Box::new(InjectedFault {
+                fault: Fault::StaleRead,
+                index: step.index,
+            }),
+        };
+        self.faults.end(step.index, false, Some(error.to_string()));
+        Err(error)
+    }
+
+    fn written(&self, path: &Path) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
+    }
+
+    fn shows(&self, step: Step, path: &Path) -> bool {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(step.course, Course::Stale) || newest.as_ref() != Some(path)
+    }
+
+    fn listing(
+        &self,
+        prefix: Option<&Path>,
+        list: impl FnOnce(&Self) -> BoxStream<'static, Result<ObjectMeta>> + Send + 'static,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let this = self.clone();
+        let prefix = prefix.map(ToString::to_string).unwrap_or_default();
+        let objects = async move {
+            let step = this.begin(OperationKind::List, &prefix, 0);
+            let all = async { Ok(list(&this).collect::<Vec<_>>().await) };
+            let listed = match this.carry_out(step, all).await {
+                Ok(all) => all,
+                Err(error) => vec![Err(error)],
+            };
+            let shown = move |meta: &Result<ObjectMeta>| {
+                futures::future::ready(meta.as_ref().map_or(true, |meta| this.shows(step, &meta.location)))
+            };
+            stream::iter(listed).filter(shown)
+        };
+        objects.flatten_stream().boxed()
+    }
+}
+
+impl fmt::Display for FaultStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let kind = match opts.mode {
+            PutMode::Create => OperationKind::PutCreate,
+            PutMode::Overwrite => OperationKind::Put,
+            PutMode::Update(_) => OperationKind::PutUpdate,
+        };
+        let step = self.begin(kind, location.as_ref(), payload.content_length());
+        let put = async {
+            let result = self.inner.put_opts(location, payload, opts).await?;
+            self.written(location);
+            Ok(result)
+        };
+        self.carry_out(step, put).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let step = self.begin(OperationKind::CreateMultipart, location.as_ref(), 0);
+        let upload = self
+            .carry_out(step, self.inner.put_multipart_opts(location, opts))
+            .await?;
+        Ok(Box::new(FaultUpload {
+            store: self.clone(),
+            path: location.clone(),
+            inner: upload,
+        }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let head = options.head;
+        let kind = if head { OperationKind::Head } else { OperationKind::Get };
+        let step = self.begin(kind, location.as_ref(), 0);
+        let get = self.inner.get_opts(location, options);
+        if !head && matches!(step.course, Course::Tear) {
+            let result = get.await?;
+            self.faults.end(step.index, true, None);
+            return tear(result, step.index).await;
+        }
+        self.read(step, location, get).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let step = self.begin(OperationKind::Get, location.as_ref(), 0);
+        self.read(step, location, self.inner.get_ranges(location, ranges)).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let this = self.clone();
+        let delete = move |location: Result<Path>| {
+            let this = this.clone();
+            async move {
+                let location = location?;
+                let step = this.begin(OperationKind::Delete, location.as_ref(), 0);
+                let one = stream::iter([Ok(location.clone())]).boxed();
+                let deleted = async {
+                    let answers = this.inner.delete_stream(one).collect::<Vec<_>>().await;
+                    answers.into_iter().collect::<Result<Vec<_>>>()
+                };
+                this.carry_out(step, deleted).await.map(|_| location)
+            }
+        };
+        locations.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let under = prefix.cloned();
+        self.listing(prefix, move |this| this.inner.list(under.as_ref()))
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (under, offset) = (prefix.cloned(), offset.clone());
+        self.listing(prefix, move |this| this.inner.list_with_offset(under.as_ref(), &offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let under = prefix.map(ToString::to_string).unwrap_or_default();
+        let step = self.begin(OperationKind::List, &under, 0);
+        let mut listed = self.carry_out(step, self.inner.list_with_delimiter(prefix)).await?;
+        listed.objects.retain(|meta| self.shows(step, &meta.location));
+        Ok(listed)
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let step = self.begin(OperationKind::Copy, to.as_ref(), 0);
+        self.carry_out(step, self.inner.copy_opts(from, to, options)).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        let step = self.begin(OperationKind::Rename, to.as_ref(), 0);
+        self.carry_out(step, self.inner.rename_opts(from, to, options)).await
+    }
+}
+
+/// Half of a body, then an error.
+async fn tear(result: GetResult, index: usize) -> Result<GetResult> {
+    let meta = result.meta.clone();
+    let (range, attributes, extensions) = (
+        result.range.clone(),
+        result.attributes.clone(),
+        result.extensions.clone(),
+    );
+    let body = result.bytes().await?;
+    let half = body.slice(..body.len() / 2);
+    let fault = Fault::TornBody;
+    let torn = [Ok(half), Err(InjectedFault { fault, index }.into())];
+    Ok(GetResult {
+        payload: GetResultPayload::Stream(stream::iter(torn).boxed()),
+        meta,
+        range,
+        attributes,
+        extensions,
+    })
+}
+
+#[derive(Debug)]
+struct FaultUpload {
+    store: FaultStore,
+    path: Path,
+    inner: Box<dyn MultipartUpload>,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let step = self
+            .store
+            .begin(OperationKind::Part, self.path.as_ref(), data.content_length());
+        // A part that is not to be carried out must not even begin: some stores begin in this call.
+        let carried_out = matches!(
+            step.course,
+            Course::Apply(_) | Course::ApplyAndHang | Course::Pass | Course::Stale
+        );
+        let part = if carried_out {
+            self.inner.put_part(data)
+        } else {
+            futures::future::pending().boxed()
+        };
+        let store = self.store.clone();
+        async move { store.carry_out(step, part).await }.boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let step = self
+            .store
+            .begin(OperationKind::CompleteMultipart, self.path.as_ref(), 0);
+        let inner = &mut self.inner;
+        let complete = async {
+            let result = inner.complete().await?;
+            self.store.written(&self.path);
+            Ok(result)
+        };
+        self.store.carry_out(step, complete).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        let step = self.store.begin(OperationKind::AbortMultipart, self.path.as_ref(), 0);
+        let store = self.store.clone();
+        store.carry_out(step, self.inner.abort()).await
+    }
+}
