@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{LaneId, PlanHash, Seq, Sha256Digest};
-use crate::naming::{ETag, FileName, Namespace, ObjectKey};
+use crate::naming::{ETag, FileName, Namespace, ObjectKey, SourceFile};
 use crate::options::SortField;
 use crate::time::Timestamp;
 
@@ -56,6 +56,17 @@ pub struct PlannedSource {
     pub rows: u64,
     /// SHA-256 of the footer.
     pub footer: Sha256Digest,
+}
+
+impl From<PlannedSource> for SourceFile {
+    fn from(source: PlannedSource) -> Self {
+        Self {
+            key: source.key,
+            name: source.name,
+            size: source.size,
+            etag: Some(source.etag),
+        }
+    }
 }
 
 /// What to merge: immutable once its object has been created.

@@ -8,7 +8,8 @@ use futures::StreamExt;
 
 use crate::compactor::lane_work::{CONCURRENT_READS, LaneWork, table_error};
 use crate::error::{Error, ErrorKind};
-use crate::ledger::{LaneError, Register, SettledSource};
+use crate::ids::Sha256Digest;
+use crate::ledger::{LaneError, Register, SettledSource, Verdict};
 use crate::merge::{SourceError, SourceFooter, read_footer};
 use crate::naming::{ETag, ObjectKey, SourceFile};
 use crate::options::OnReplaced;
@@ -24,7 +25,9 @@ use crate::window::PlanDraft;
 pub(crate) struct TakenSource {
     pub(crate) etag: ETag,
     /// Size and footer digest of the planned content; `None` for a source judged before the lane.
-    pub(crate) content: Option<(u64, crate::ids::Sha256Digest)>,
+    pub(crate) content: Option<(u64, Sha256Digest)>,
+    /// Whether nobody can tell if its rows are in the table.
+    pub(crate) unknown: bool,
 }
 
 impl TakenSource {
@@ -46,12 +49,17 @@ pub(crate) async fn taken_sources(
             taken.entry(source.key).or_default().push(TakenSource {
                 etag: source.etag,
                 content: Some((source.size, source.footer)),
+                unknown: false,
             });
         }
     }
     if adopted {
-        for SettledSource { key, etag, .. } in register.settled(start).await? {
-            taken.entry(key).or_default().push(TakenSource { etag, content: None });
+        for SettledSource { key, etag, verdict } in register.settled(start).await? {
+            taken.entry(key).or_default().push(TakenSource {
+                etag,
+                content: None,
+                unknown: verdict == Verdict::Unknown,
+            });
         }
     }
     Ok(taken)
@@ -82,7 +90,7 @@ impl LaneWork {
             previous: self.register.hash(head),
             namespace: draft.namespace,
             window: draft.window,
-            generation: self.register.seqs_of(draft.window.start).len() as u64,
+            generation: self.register.covering(draft.window.start).count() as u64,
             sources: candidates.into_iter().map(planned).collect(),
             schema: layout.schema,
             sort_order: self.manifest.sort_order.clone(),
@@ -145,12 +153,19 @@ impl LaneWork {
     ) -> Option<Candidate> {
         file.etag = Some(footer.etag().clone());
         file.size = footer.size();
-        let earlier = taken.get(&file.key).map_or(&[][..], Vec::as_slice);
+        let released = self.released.get(&file.key) == Some(footer.etag());
+        let earlier: Vec<_> = taken
+            .get(&file.key)
+            .into_iter()
+            .flatten()
+            .filter(|source| !(released && source.unknown))
+            .collect();
         if earlier.iter().any(|t| t.etag == *footer.etag() || t.same_content(&footer)) {
             self.found.taken.push(file.key);
             return None;
         }
         if let Some(first) = earlier.first()
+            && !released
             && self.shared.options.on_replaced == OnReplaced::Quarantine
         {
             let reason = QuarantineReason::Replaced {

@@ -83,7 +83,11 @@ impl Compactor {
             outcomes.push(outcome);
             touched.push(namespace);
         }
-        let failed = self.save().await;
+        let listed = self.list_new_lanes(now).await;
+        let mut failed = self.save().await;
+        if let Err((namespace, error)) = listed {
+            failed.push((Some(namespace), error.chain()));
+        }
         for (outcome, namespace) in outcomes.iter_mut().zip(touched) {
             if let Some(error) = namespace.and_then(|n| failed.iter().find(|(of, _)| *of == n))
                 && outcome.is_ok()
@@ -100,20 +104,27 @@ impl Compactor {
         now: Timestamp,
     ) -> Result<(EventOutcome, Option<Option<Namespace>>)> {
         self.writable()?;
-        self.counters.event_received(now);
+        self.counters.events_received += 1;
+        self.counters.last_event_at = Some(now);
         let other_bucket = match (&self.shared.bucket_name, &event.bucket) {
             (Some(ours), Some(theirs)) => ours != theirs,
             _ => false,
         };
         if event.kind == ObjectEventKind::Deleted || other_bucket {
-            self.counters.unrelated += 1;
+            self.counters.unrelated_keys += 1;
             return Ok((EventOutcome::Ignored, None));
         }
         let size = event.size.unwrap_or(0);
-        self.sight(&event.key, size, event.etag.clone(), Sighting::Event, now).await
+        let (outcome, to_save) = self.sight(&event.key, size, event.etag.clone(), Sighting::Event, now).await?;
+        let full = || {
+            let message = format!("too many open windows: the file is taken up later. key=`{}`", event.key);
+            Error::new(ErrorKind::Unavailable, message)
+        };
+        Ok((outcome.ok_or_else(full)?, to_save))
     }
 
-    /// Takes in one key. The second value names what has to be saved before the outcome holds.
+    /// Takes in one key; `None` when there is no room for it now. The second value names what has to be saved
+    /// before the outcome holds.
     pub(super) async fn sight(
         &mut self,
         key: &ObjectKey,
@@ -121,18 +132,18 @@ impl Compactor {
         etag: Option<ETag>,
         sighting: Sighting,
         now: Timestamp,
-    ) -> Result<(EventOutcome, Option<Option<Namespace>>)> {
+    ) -> Result<(Option<EventOutcome>, Option<Option<Namespace>>)> {
         let name = match self.shared.parser.parse(key) {
             Ok(name) => name,
             Err(NotSourceFile::OutsidePrefix | NotSourceFile::Unrelated) => {
-                self.counters.unrelated += 1;
-                return Ok((EventOutcome::Ignored, None));
+                self.counters.unrelated_keys += 1;
+                return Ok((Some(EventOutcome::Ignored), None));
             }
             Err(NotSourceFile::Malformed(name)) => {
                 if self.malformed.get(key).is_some() {
-                    return Ok((EventOutcome::Duplicate, None));
+                    return Ok((Some(EventOutcome::Duplicate), None));
                 }
-                self.counters.malformed += 1;
+                self.counters.malformed_keys += 1;
                 self.malformed.insert(ShelfEntry {
                     key: key.clone(),
                     name: None,
@@ -143,7 +154,7 @@ impl Compactor {
                     retry_at: None,
                     discarded: false,
                 })?;
-                return Ok((EventOutcome::SetAside, Some(None)));
+                return Ok((Some(EventOutcome::SetAside), Some(None)));
             }
         };
         let namespace = name.namespace.clone();
@@ -158,7 +169,7 @@ impl Compactor {
         match lanes.get_mut(&namespace) {
             Some(LaneSlot::Open(lane)) => {
                 let outcome = lane.sight(shared, tracker, file, sighting, now).await?;
-                if outcome == EventOutcome::Duplicate {
+                if outcome == Some(EventOutcome::Duplicate) {
                     counters.duplicates += 1;
                 }
                 Ok((outcome, Some(Some(namespace))))
@@ -213,7 +224,7 @@ impl Lane {
         mut file: SourceFile,
         sighting: Sighting,
         now: Timestamp,
-    ) -> Result<EventOutcome> {
+    ) -> Result<Option<EventOutcome>> {
         if let Some(entry) = self.shelf.get(&file.key).cloned() {
             let vanished = entry.reason == QuarantineReason::Vanished;
             let known = entry.etag.as_ref().filter(|_| !vanished);
@@ -224,8 +235,13 @@ impl Lane {
                     file.size = size;
                     self.shelf.remove(&file.key);
                 }
-                Found::Gone | Found::Other(..) | Found::Same => return Ok(EventOutcome::Duplicate),
+                Found::Gone | Found::Other(..) | Found::Same => return Ok(Some(EventOutcome::Duplicate)),
             }
+        }
+        if let (Some(known), Some(etag)) = (tracker.is_pending(&self.namespace, &file.key), &file.etag)
+            && known.etag.as_ref() == Some(etag)
+        {
+            return Ok(Some(EventOutcome::Duplicate));
         }
         let window = tracker.window_of(&self.namespace, file.name.timestamp);
         let earlier = self
@@ -235,16 +251,22 @@ impl Lane {
             .get(&file.key)
             .cloned()
             .unwrap_or_default();
+        // After a loss of the state: what an adopted lane could not judge is shown again.
+        if earlier.iter().any(|source| source.unknown) && !self.memory.released.contains_key(&file.key) {
+            let boundary = window.end;
+            self.set_aside(tracker, &file, QuarantineReason::BelowBoundary { boundary }, now)?;
+            return Ok(Some(EventOutcome::SetAside));
+        }
         if let Some(last) = earlier.last() {
             let hinted = file.etag.as_ref().is_some_and(|etag| earlier.iter().any(|t| t.etag == *etag));
             let found = if hinted { Found::Same } else { look(shared, &file, &sighting, Some(&last.etag)).await? };
-            let Found::Other(etag, size) = found else { return Ok(EventOutcome::Duplicate) };
+            let Found::Other(etag, size) = found else { return Ok(Some(EventOutcome::Duplicate)) };
             if earlier.iter().any(|t| t.etag == etag) {
-                return Ok(EventOutcome::Duplicate);
+                return Ok(Some(EventOutcome::Duplicate));
             }
             let path = shared.bucket.path(file.key.as_str())?;
             match read_footer(shared.bucket.store().as_ref(), &path, Some(&etag)).await {
-                Ok(footer) if earlier.iter().any(|t| t.same_content(&footer)) => return Ok(EventOutcome::Duplicate),
+                Ok(footer) if earlier.iter().any(|t| t.same_content(&footer)) => return Ok(Some(EventOutcome::Duplicate)),
                 Err(SourceError::Unavailable(error)) => return Err(error),
                 // Bad content is found bad again when it is drafted.
                 Ok(_) | Err(SourceError::Bad(_)) => {}
@@ -254,7 +276,8 @@ impl Lane {
             file.size = size;
             if shared.options.on_replaced == OnReplaced::Quarantine {
                 let found = etag.to_string();
-                return self.set_aside(tracker, &file, QuarantineReason::Replaced { planned, found }, now);
+                self.set_aside(tracker, &file, QuarantineReason::Replaced { planned, found }, now)?;
+                return Ok(Some(EventOutcome::SetAside));
             }
         }
         let arrival = match sighting {
@@ -262,21 +285,19 @@ impl Lane {
             Sighting::Listing { last_modified } => Arrival::Listing { last_modified },
         };
         match tracker.handle_file(file.clone(), arrival, now) {
-            Observed::Recorded | Observed::Updated => Ok(EventOutcome::Recorded),
-            Observed::AlreadyPending => Ok(EventOutcome::Duplicate),
+            Observed::Recorded | Observed::Updated => Ok(Some(EventOutcome::Recorded)),
+            Observed::AlreadyPending => Ok(Some(EventOutcome::Duplicate)),
             Observed::BelowBoundary { boundary } => {
                 match look(shared, &file, &sighting, None).await? {
                     // Reclaimed long ago.
-                    Found::Gone => Ok(EventOutcome::Duplicate),
+                    Found::Gone => Ok(Some(EventOutcome::Duplicate)),
                     Found::Other(..) | Found::Same => {
-                        self.set_aside(tracker, &file, QuarantineReason::BelowBoundary { boundary }, now)
+                        self.set_aside(tracker, &file, QuarantineReason::BelowBoundary { boundary }, now)?;
+                        Ok(Some(EventOutcome::SetAside))
                     }
                 }
             }
-            Observed::Deferred => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("too many open windows; the file is taken up later. key=`{}`", file.key),
-            )),
+            Observed::Deferred => Ok(None),
         }
     }
 
@@ -287,10 +308,9 @@ impl Lane {
         file: &SourceFile,
         reason: QuarantineReason,
         now: Timestamp,
-    ) -> Result<EventOutcome> {
+    ) -> Result<()> {
         tracker.forget_file(&self.namespace, &file.key);
-        self.shelf.insert(ShelfEntry::new(file, reason, now))?;
-        Ok(EventOutcome::SetAside)
+        self.shelf.insert(ShelfEntry::new(file, reason, now))
     }
 }
 

@@ -16,11 +16,12 @@ use crate::halt::Halt;
 use crate::ids::{LaneId, Seq};
 use crate::ledger::manifest::LaneManifest;
 use crate::ledger::{LaneError, Register};
-use crate::naming::{Namespace, ObjectKey, SourceFile};
+use crate::naming::{ETag, Namespace, ObjectKey};
+use crate::plan::{PlannedSource, Window};
 use crate::sink::{Outcome, Table};
 use crate::state::{Document, StateKey, StateStore};
 use crate::time::Timestamp;
-use crate::window::{Arrival, PendingFile, TrackerKey, WindowRecord, WindowTracker};
+use crate::window::{Arrival, FileRecord, TrackerKey, WindowRecord, WindowSizes, WindowTracker};
 
 /// Windows whose taken sources are kept in memory.
 const MOST_TAKEN_WINDOWS: usize = 64;
@@ -49,9 +50,10 @@ pub(crate) struct Lane {
     pub(crate) to_reclaim: BTreeSet<Seq>,
     /// Sources kept at their reclaim, since their content was not the merged one.
     pub(crate) replaced: BTreeSet<ObjectKey>,
-    /// Alive while a job of the lane is; a job that was dropped frees its lane.
-    pub(crate) working: Weak<()>,
-    pub(crate) reclaiming: Weak<()>,
+    pub(crate) working: Busy,
+    pub(crate) reclaiming: Busy,
+    /// The decisions up to here have been turned into what is pending and what is to be reclaimed.
+    derived_to: Seq,
     documents: Documents,
     taken: BTreeMap<Timestamp, TakenWindow>,
 }
@@ -73,6 +75,8 @@ pub(crate) struct LaneMemory {
     /// Every committed seq up to here has been reclaimed, and these besides.
     pub(crate) reclaimed_to: Seq,
     pub(crate) reclaimed: BTreeSet<Seq>,
+    /// Contents that an operator has released though they seemed taken.
+    pub(crate) released: BTreeMap<ObjectKey, ETag>,
     /// When orphans were last looked for.
     pub(crate) swept_at: Option<Timestamp>,
 }
@@ -132,6 +136,13 @@ impl Lane {
     ) -> Result<Self, LaneError> {
         let namespace = manifest.namespace.clone();
         let register = Register::open(&shared.control, &namespace, manifest.lane).await?;
+        tracker.set_window_sizes(
+            &namespace,
+            WindowSizes {
+                initial_ms: manifest.window_size_ms,
+                changes: register.window_sizes().await?,
+            },
+        );
         let state = shared.state.as_ref();
         let base = StateKey::new(["lanes", namespace.as_str()]).join(&manifest.lane.to_string());
         let documents = Documents::open(state, base).await?;
@@ -151,12 +162,13 @@ impl Lane {
             unsettled: true,
             to_reclaim: BTreeSet::new(),
             replaced: BTreeSet::new(),
-            working: Weak::new(),
-            reclaiming: Weak::new(),
+            working: Busy::default(),
+            reclaiming: Busy::default(),
+            derived_to: Seq::ZERO,
             documents,
             taken: BTreeMap::new(),
         };
-        lane.fill(tracker, now)?;
+        lane.fill(tracker)?;
         if let Err(error) = lane.read_register(tracker, now).await {
             match error {
                 LaneError::Halted(halt) => lane.halt(tracker, halt, now),
@@ -167,11 +179,11 @@ impl Lane {
     }
 
     /// Hands the saved windows and writers to the tracker.
-    fn fill(&self, tracker: &mut WindowTracker, now: Timestamp) -> Result<()> {
-        for document in self.documents.windows.values() {
+    fn fill(&self, tracker: &mut WindowTracker) -> Result<()> {
+        for (start, document) in &self.documents.windows {
             let mut files = Vec::new();
             for (_, text) in document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX)) {
-                files.push(decode::<PendingFile>(text)?);
+                files.push(decode::<FileRecord>(text)?);
             }
             match document.get(WINDOW) {
                 Some(text) => {
@@ -180,68 +192,98 @@ impl Lane {
                 }
                 // A crash came between two chunks: the files are pending all the same.
                 None => {
-                    for pending in files {
-                        let _ = tracker.handle_file(pending.file, Arrival::Event, now);
-                    }
+                    let record = WindowRecord {
+                        start: *start,
+                        generation: 0,
+                        exempt: false,
+                        voided: false,
+                        files,
+                    };
+                    tracker.join_window(&self.namespace, record);
                 }
             }
         }
         if let Some(text) = self.documents.roster.get(ROSTER) {
             // Writers come back with their next file; garbage costs a timeout, not a row.
-            tracker.join_roster(&self.namespace, serde_json::from_str(text).unwrap_or_default());
+            tracker.join_roster(&self.namespace, &serde_json::from_str(text).unwrap_or_default());
         }
         Ok(())
     }
 
-    /// Reads the register on, and derives from it what is pending and what is to be reclaimed.
-    pub(crate) async fn read_register(
+    /// Reads the register from the floor on, and derives from it what is pending and what is to be reclaimed.
+    async fn read_register(&mut self, tracker: &mut WindowTracker, now: Timestamp) -> Result<(), LaneError> {
+        self.register.refresh().await?;
+        self.floor_raised(tracker);
+        // What these plans have taken is found when a window is drafted: to load all of them now would be long.
+        self.derive(tracker, now, |_| false).await
+    }
+
+    /// Takes over the floor of the register.
+    pub(crate) fn floor_raised(&mut self, tracker: &mut WindowTracker) {
+        let floor = *self.register.floor();
+        if let Some(boundary) = floor.boundary {
+            tracker.set_boundary(&self.namespace, boundary);
+        }
+        self.memory.reclaimed_to = self.memory.reclaimed_to.max(floor.seq);
+        self.memory.reclaimed.retain(|seq| *seq > floor.seq);
+        self.to_reclaim.retain(|seq| *seq > floor.seq);
+        self.derived_to = self.derived_to.max(floor.seq);
+    }
+
+    /// Turns decisions that have been learned into what follows from them: sources of void plans are pending,
+    /// unless a later plan has them; committed plans are to be reclaimed, and of those that are `news` the sources
+    /// are pending no more.
+    pub(crate) async fn derive(
         &mut self,
         tracker: &mut WindowTracker,
         now: Timestamp,
+        news: impl Fn(Seq) -> bool + Send,
     ) -> Result<(), LaneError> {
-        self.register.refresh().await?;
-        self.derive(tracker, now).await
+        let known = self.register.plans().filter(|(seq, _)| *seq > self.derived_to);
+        let learned: Vec<_> = known
+            .filter_map(|(seq, plan)| Some((seq, plan.window, self.register.decision(seq)?.outcome)))
+            .collect();
+        for (seq, window, outcome) in learned {
+            match outcome {
+                Outcome::Data => {
+                    if !self.memory.is_reclaimed(seq) {
+                        self.to_reclaim.insert(seq);
+                    }
+                    if news(seq) {
+                        let plan = self.register.load_plan(seq).await?;
+                        let keys: Vec<_> = plan.sources.into_iter().map(|source| source.key).collect();
+                        tracker.committed(&self.namespace, window, &keys);
+                    }
+                }
+                Outcome::Void => self.bring_back(tracker, seq, window, now).await?,
+            }
+            let generation = self.register.covering(window.start).count() as u64;
+            tracker.set_generation(&self.namespace, window, generation);
+            self.derived_to = seq;
+        }
+        Ok(())
     }
 
-    /// Sources of void plans are pending, unless a later plan has them; committed plans are to be reclaimed.
-    async fn derive(&mut self, tracker: &mut WindowTracker, now: Timestamp) -> Result<(), LaneError> {
-        if let Some(boundary) = self.register.floor().boundary {
-            tracker.set_boundary(&self.namespace, boundary);
-        }
-        let floor = self.register.floor().seq;
-        self.memory.reclaimed_to = self.memory.reclaimed_to.max(floor);
-        let mut voids = Vec::new();
-        for (seq, plan) in self.register.plans() {
-            match self.register.decision(seq).map(|d| d.outcome) {
-                Some(Outcome::Data) if !self.memory.is_reclaimed(seq) => {
-                    self.to_reclaim.insert(seq);
-                }
-                Some(Outcome::Void) => voids.push((seq, plan.window)),
-                _ => {}
+    /// The sources of a void plan are pending again, but those that a later plan has or that are set aside.
+    async fn bring_back(
+        &mut self,
+        tracker: &mut WindowTracker,
+        seq: Seq,
+        window: Window,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        let plan = self.register.load_plan(seq).await?;
+        let taken = self.taken(window.start).await?;
+        let is_taken = |source: &PlannedSource| taken.get(&source.key).is_some_and(|t| t.iter().any(|t| t.etag == source.etag));
+        let back: Vec<_> = plan.sources.into_iter().filter(|source| !is_taken(source)).collect();
+        let mut any = false;
+        for source in back {
+            if self.shelf.get(&source.key).is_none() {
+                any = true;
+                let _ = tracker.handle_file(source.into(), Arrival::Event, now);
             }
-            let generation = self.register.seqs_of(plan.window.start).len() as u64;
-            tracker.set_generation(&self.namespace, plan.window, generation);
         }
-        self.to_reclaim.retain(|seq| *seq > floor);
-        for (seq, window) in voids {
-            let plan = self.register.load_plan(seq).await?;
-            let taken = self.taken(window.start).await?;
-            let back: Vec<_> = plan
-                .sources
-                .into_iter()
-                .filter(|source| !taken.get(&source.key).is_some_and(|t| t.iter().any(|t| t.etag == source.etag)))
-                .collect();
-            for source in back {
-                if self.shelf.get(&source.key).is_none() {
-                    let file = SourceFile {
-                        key: source.key,
-                        name: source.name,
-                        size: source.size,
-                        etag: Some(source.etag),
-                    };
-                    let _ = tracker.handle_file(file, Arrival::Event, now);
-                }
-            }
+        if any {
             tracker.voided(&self.namespace, window);
         }
         Ok(())
@@ -281,12 +323,10 @@ impl Lane {
         }
     }
 
-    pub(crate) fn is_working(&self) -> bool {
-        self.working.strong_count() > 0
-    }
-
-    pub(crate) fn is_reclaiming(&self) -> bool {
-        self.reclaiming.strong_count() > 0
+    /// The bucket has been listed for this lane.
+    pub(crate) fn listed(&mut self) {
+        self.to_be_listed = false;
+        self.memory.listed = true;
     }
 
     /// When the sources of a committed plan may be deleted.
@@ -310,7 +350,7 @@ impl Lane {
             TrackerKey::Roster { .. } => {
                 let text = encode(&tracker.roster_record(&self.namespace))?;
                 let changes = BTreeMap::from([(ROSTER.to_owned(), Some(text))]);
-                self.documents.roster.apply(store, changes).await
+                self.documents.roster.apply(store, &changes).await
             }
         }
     }
@@ -342,7 +382,7 @@ impl Lane {
             }
         }
         if !changes.is_empty() {
-            document.apply(store, changes).await?;
+            document.apply(store, &changes).await?;
         }
         if document.iter().next().is_none() {
             self.documents.windows.remove(&start);
@@ -355,7 +395,7 @@ impl Lane {
         self.shelf.save(store).await?;
         if self.documents.saved.as_ref() != Some(&self.memory) {
             let changes = BTreeMap::from([(MEMORY.to_owned(), Some(encode(&self.memory)?))]);
-            self.documents.lane.apply(store, changes).await?;
+            self.documents.lane.apply(store, &changes).await?;
             self.documents.saved = Some(self.memory.clone());
         }
         Ok(())
@@ -424,7 +464,7 @@ impl Documents {
 fn entries_of_window(mut record: WindowRecord) -> Result<BTreeMap<String, String>> {
     let mut entries = BTreeMap::new();
     for file in std::mem::take(&mut record.files) {
-        entries.insert(format!("{FILE_PREFIX}{}", file.file.key), encode(&file)?);
+        entries.insert(format!("{FILE_PREFIX}{}", file.key), encode(&file)?);
     }
     entries.insert(WINDOW.to_owned(), encode(&record)?);
     Ok(entries)
@@ -439,9 +479,37 @@ fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| Error::new(ErrorKind::Data, "state malformed").with_source(e))
 }
 
-/// What keeps a lane busy: held by the job, watched by the lane.
-pub(crate) fn busy(watched: &mut Weak<()>) -> Arc<()> {
-    let token = Arc::new(());
-    *watched = Arc::downgrade(&token);
-    token
+/// Whether a job is under way: its token is held by the job and its outcome, and watched from here.
+#[derive(Debug, Default)]
+pub(crate) struct Busy(Option<Weak<()>>);
+
+impl Busy {
+    /// Marks the start of a job.
+    pub(crate) fn start(&mut self) -> Arc<()> {
+        let token = Arc::new(());
+        self.0 = Some(Arc::downgrade(&token));
+        token
+    }
+
+    /// Marks the end of the job that holds `token`; a job that was given up before changes nothing.
+    pub(crate) fn finish(&mut self, token: &Arc<()>) -> bool {
+        let current = self.0.as_ref().is_some_and(|watched| std::ptr::eq(watched.as_ptr(), Arc::as_ptr(token)));
+        if current {
+            self.0 = None;
+        }
+        current
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.0.as_ref().is_some_and(|watched| watched.strong_count() > 0)
+    }
+
+    /// Whether the job was dropped without being finished; says so once.
+    pub(crate) fn was_dropped(&mut self) -> bool {
+        let dropped = self.0.is_some() && !self.is_busy();
+        if dropped {
+            self.0 = None;
+        }
+        dropped
+    }
 }

@@ -8,12 +8,13 @@
 //!
 //! Every arrow may be where the process dies; the next turn starts at the left and finds out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 
 use crate::compactor::attempts::{self, AttemptsKey, MOST_ATTEMPTS};
-use crate::compactor::progress::{Phase, PlanProgress, Progress};
+use crate::compactor::progress::{Progress, RunningPlan};
 use crate::compactor::shared::Shared;
 use crate::data_file::DataFile;
 use crate::error::{Error, ErrorKind};
@@ -22,13 +23,14 @@ use crate::ids::{AttemptId, HashPrefix, Seq};
 use crate::ledger::manifest::LaneManifest;
 use crate::ledger::{LaneError, Register, Standing, check};
 use crate::merge::{MergeError, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SourceError, read_footer};
-use crate::naming::{ObjectKey, SourceFile};
+use crate::naming::{ETag, ObjectKey, SourceFile};
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::OutputName;
 use crate::sink::{
     BadSource, CommitOutcome, Decided, Decision, Outcome, OutputFile, TableChange, TableCommit, TableSink, TableState,
 };
+use crate::status::PlanPhase;
 use crate::time::Timestamp;
 use crate::window::PlanDraft;
 
@@ -48,6 +50,8 @@ pub(crate) struct LaneWork {
     pub(crate) attempts: AttemptsKey,
     pub(crate) progress: Progress,
     pub(crate) draft: Option<PlanDraft>,
+    /// Contents that an operator has released though they seemed taken.
+    pub(crate) released: BTreeMap<ObjectKey, ETag>,
     pub(crate) now: Timestamp,
     pub(crate) found: Found,
 }
@@ -174,7 +178,7 @@ impl LaneWork {
                     (attempt, TableChange::Void { schema }, Vec::new(), bad)
                 }
             };
-            self.progress.update(|progress| progress.phase = Phase::Committing);
+            self.progress.update(|progress| progress.phase = PlanPhase::Committing);
             if !self.still_undecided(&plan, &bad).await? {
                 return Ok(());
             }
@@ -252,10 +256,10 @@ impl LaneWork {
         let seq = plan.seq;
         let (memory, _) = self.attempts.load(self.shared.state.as_ref()).await?;
         let memory = memory.of(seq);
-        self.progress.set(Some(PlanProgress {
+        self.progress.set(Some(RunningPlan {
             seq,
             window: plan.window,
-            phase: Phase::Planned,
+            phase: PlanPhase::Planned,
             attempt: memory.started,
             started_at: self.now,
             rows: 0,
@@ -277,7 +281,7 @@ impl LaneWork {
         let memory = self.count(seq, 1).await?;
         self.progress.update(|progress| {
             progress.attempt = memory.started;
-            progress.phase = Phase::Merging;
+            progress.phase = PlanPhase::Merging;
         });
         let attempt = AttemptId::random(self.shared.randomness.as_ref());
         let inputs = match self.inputs(plan).await? {

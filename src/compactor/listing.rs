@@ -41,58 +41,49 @@ impl Compactor {
         for namespace in self.lanes.keys() {
             self.tracker.begin_listing(namespace);
         }
-        let reconciled = self.list(now).await;
-        self.end_listing(now);
-        let reconciled = reconciled?;
-        for slot in self.lanes.values_mut() {
-            if let LaneSlot::Open(lane) = slot {
-                lane.to_be_listed = false;
-                lane.memory.listed = true;
+        let prefix = self.shared.parser.prefix().to_owned();
+        let reconciled = self.list(&prefix, now).await;
+        if reconciled.is_ok() {
+            for slot in self.lanes.values_mut() {
+                if let LaneSlot::Open(lane) = slot {
+                    lane.listed();
+                }
             }
         }
-        self.counters.listed(now, reconciled.recorded);
+        self.end_listing();
+        let reconciled = reconciled?;
+        self.counters.found_by_listing += reconciled.recorded;
+        self.counters.last_listing_at = Some(now);
         self.saved().await?;
         Ok(reconciled)
     }
 
-    /// Ends a listing, also one whose future was dropped.
-    pub(super) fn end_listing(&mut self, now: Timestamp) {
-        if self.listing {
-            self.listing = false;
-            let namespaces: Vec<Namespace> = self.lanes.keys().cloned().collect();
-            for namespace in namespaces {
-                self.tracker.end_listing(&namespace, now);
-            }
-        }
-    }
-
-    async fn list(&mut self, now: Timestamp) -> Result<Reconciled> {
+    /// Lists what lies under `prefix` (`""` or ending in `/`).
+    async fn list(&mut self, prefix: &str, now: Timestamp) -> Result<Reconciled> {
         let bucket = self.shared.bucket.clone();
-        let prefix = self.shared.parser.prefix().trim_end_matches('/').to_owned();
-        let path = if prefix.is_empty() { bucket.prefix().clone() } else { bucket.path(&prefix)? };
+        let path = match prefix.trim_end_matches('/') {
+            "" => bucket.prefix().clone(),
+            prefix => bucket.path(prefix)?,
+        };
         let mut pages = bucket.store().list(Some(&path)).chunks(PAGE);
         let mut reconciled = Reconciled::default();
         while let Some(page) = pages.next().await {
             for meta in page {
                 let meta = meta.map_err(|e| Error::from_store("list", &path, e))?;
-                reconciled.listed += 1;
                 let Some(key) = bucket.key(&meta.location).map(ObjectKey::new) else { continue };
-                let new = self.is_new_namespace(&key);
                 let etag = meta.e_tag.map(ETag::new);
                 let sighting = Sighting::Listing {
                     last_modified: meta.last_modified.into(),
                 };
+                reconciled.listed += 1;
                 match self.sight(&key, meta.size, etag, sighting, now).await {
-                    Ok((EventOutcome::Recorded, _)) => reconciled.recorded += 1,
-                    Ok((EventOutcome::SetAside, _)) => reconciled.set_aside += 1,
-                    Ok((EventOutcome::Duplicate | EventOutcome::Ignored, _)) => {}
-                    // One namespace that stands still, or one window too many, does not stop the others.
+                    Ok((Some(EventOutcome::Recorded), _)) => reconciled.recorded += 1,
+                    Ok((Some(EventOutcome::SetAside), _)) => reconciled.set_aside += 1,
+                    Ok((Some(EventOutcome::Duplicate | EventOutcome::Ignored), _)) => {}
+                    Ok((None, _)) => reconciled.deferred += 1,
+                    // A namespace that stands still does not stop the others.
                     Err(error) if error.kind() == ErrorKind::Halted => reconciled.deferred += 1,
-                    Err(_) if self.tracker.is_full() => reconciled.deferred += 1,
                     Err(error) => return Err(error),
-                }
-                if let Some(namespace) = new {
-                    self.tracker.begin_listing(&namespace);
                 }
             }
             self.saved().await?;
@@ -100,16 +91,49 @@ impl Compactor {
         Ok(reconciled)
     }
 
-    fn is_new_namespace(&self, key: &ObjectKey) -> Option<Namespace> {
-        let namespace = self.shared.parser.parse(key).ok()?.namespace;
-        (!self.lanes.contains_key(&namespace)).then_some(namespace)
+    /// Lists the namespaces whose lane has just been opened without a state: what came before its first event,
+    /// or what a lost state had held.
+    pub(super) async fn list_new_lanes(&mut self, now: Timestamp) -> Result<(), (Namespace, Error)> {
+        let to_be_listed = |slot: &LaneSlot| slot.open().is_some_and(|lane| lane.to_be_listed);
+        let namespaces: Vec<Namespace> = self
+            .lanes
+            .iter()
+            .filter(|(_, slot)| to_be_listed(slot))
+            .map(|(namespace, _)| namespace.clone())
+            .collect();
+        for namespace in namespaces {
+            let prefix = self.shared.parser.prefix_of(&namespace);
+            if let Err(error) = self.list(&prefix, now).await {
+                return Err((namespace, error));
+            }
+            if let Some(lane) = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut) {
+                lane.listed();
+                self.tracker.end_listing(&namespace);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets namespaces be planned again, also after a listing whose future was dropped; not those that have yet to
+    /// be listed.
+    pub(super) fn end_listing(&mut self) {
+        if std::mem::take(&mut self.listing) {
+            for (namespace, slot) in &self.lanes {
+                if slot.open().is_some_and(|lane| !lane.to_be_listed) {
+                    self.tracker.end_listing(namespace);
+                }
+            }
+        }
     }
 
     /// Saves, or says what could not be saved.
     pub(super) async fn saved(&mut self) -> Result<()> {
         match self.save().await.into_iter().next() {
             None => Ok(()),
-            Some((_, detail)) => Err(Error::new(ErrorKind::Unavailable, format!("state could not be saved: {detail}"))),
+            Some((_, detail)) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("state could not be saved: {detail}"),
+            )),
         }
     }
 }

@@ -65,7 +65,7 @@ pub struct Compactor {
     /// Keys under the prefix that do not parse.
     malformed: Shelf,
     counters: Counters,
-    /// Whether a listing was begun and not ended: its future was dropped.
+    /// Whether a listing has begun and not ended: still so when none is under way, its future was dropped.
     listing: bool,
     /// Changes that could not be saved yet.
     unsaved: BTreeSet<TrackerKey>,

@@ -15,7 +15,7 @@ use crate::compactor::{Compactor, LaneSlot, TableRoot};
 use crate::error::{Error, Result};
 use crate::halt::Halt;
 use crate::ids::LaneId;
-use crate::ledger::manifest::{self, LaneManifest, WindowSizeChange};
+use crate::ledger::manifest::{self, LaneManifest};
 use crate::ledger::{LaneError, Register, Standing};
 use crate::naming::Namespace;
 use crate::place::overlap;
@@ -23,7 +23,7 @@ use crate::sink::Table;
 use crate::state::StateKey;
 use crate::status::Counters;
 use crate::time::Timestamp;
-use crate::window::{PlanDraft, WindowSizes, WindowTracker};
+use crate::window::{PlanDraft, WindowSizeChange, WindowSizes, WindowTracker};
 
 /// After this long a lane that could not be opened is tried again.
 const LOOK_AGAIN_MS: u64 = 300_000;
@@ -47,9 +47,9 @@ impl Compactor {
         for namespace in compactor.read_roots().await? {
             compactor.open_lane(&namespace, now).await?;
         }
-        let lost = compactor.lanes.values().filter_map(LaneSlot::open).any(|lane| lane.to_be_listed);
-        if lost && mode == Mode::ReadWrite {
-            compactor.reconcile(now).await?;
+        if mode == Mode::ReadWrite {
+            compactor.list_new_lanes(now).await.map_err(|(_, error)| error)?;
+            compactor.saved().await?;
         }
         Ok(compactor)
     }
@@ -117,7 +117,10 @@ impl Compactor {
         };
         manifest.check(&wanted)?;
         let mut lane = Lane::open(&shared, &mut self.tracker, manifest, table, now).await?;
-        self.set_window_sizes(&lane, now).await?;
+        if lane.to_be_listed {
+            self.tracker.begin_listing(namespace);
+        }
+        self.change_window_size(&lane, now).await?;
         self.look_at_table(&mut lane, now).await?;
         Ok(Some(lane))
     }
@@ -151,24 +154,22 @@ impl Compactor {
         Ok(there)
     }
 
-    /// Tells the tracker the lane's window sizes, and records a new one from the next common boundary on.
-    async fn set_window_sizes(&mut self, lane: &Lane, now: Timestamp) -> Result<()> {
-        let mut changes = lane.register.window_sizes().await?;
-        let wanted = self.shared.options.window_size_ms;
-        let current = changes.last().map_or(lane.manifest.window_size_ms, |change| change.size_ms);
-        if current != wanted && self.mode == Mode::ReadWrite {
-            let known = self.last_window_end(&lane.namespace, &lane.register);
-            let horizon = now + self.shared.options.max_future_skew_ms;
-            // A multiple of both sizes would be nicer to look at and may be weeks away: windows are clipped instead.
-            let from = known.max(horizon).floor_to(current) + current;
-            let n = NonZeroU64::MIN.saturating_add(changes.len() as u64);
-            let change = WindowSizeChange { from, size_ms: wanted };
-            changes.push(lane.register.put_window_size(n, change).await?);
+    /// Where the window size has changed: records the new one, from after the last known window on.
+    async fn change_window_size(&mut self, lane: &Lane, now: Timestamp) -> Result<()> {
+        let mut sizes = WindowSizes {
+            initial_ms: lane.manifest.window_size_ms,
+            changes: lane.register.window_sizes().await?,
+        };
+        let (current_ms, size_ms) = (sizes.latest_ms(), self.shared.options.window_size_ms);
+        if current_ms == size_ms || self.mode == Mode::ReadOnly {
+            return Ok(());
         }
-        let mut sizes = WindowSizes::new(lane.manifest.window_size_ms);
-        for change in changes {
-            sizes = sizes.with_change(change.from, change.size_ms);
-        }
+        let known = self.last_window_end(&lane.namespace, &lane.register);
+        let horizon = now + self.shared.options.max_future_skew_ms;
+        let from = known.max(horizon).floor_to(current_ms) + current_ms;
+        let n = NonZeroU64::MIN.saturating_add(sizes.changes.len() as u64);
+        let change = lane.register.put_window_size(n, WindowSizeChange { from, size_ms }).await?;
+        sizes.changes.push(change);
         self.tracker.set_window_sizes(&lane.namespace, sizes);
         Ok(())
     }
@@ -212,6 +213,7 @@ impl Compactor {
             attempts: lane.attempts_key(),
             progress: lane.progress.clone(),
             draft,
+            released: lane.memory.released.clone(),
             now,
             found: Found::default(),
         }

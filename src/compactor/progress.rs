@@ -5,59 +5,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::ids::Seq;
 use crate::merge::MergeObserver;
 use crate::plan::Window;
+use crate::status::PlanPhase;
 use crate::time::Timestamp;
 
 /// Shared between a lane and its job.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Progress(Arc<Mutex<Option<PlanProgress>>>);
+pub(crate) struct Progress(Arc<Mutex<Option<RunningPlan>>>);
 
 /// How far a plan is.
 #[derive(Clone, Debug)]
-pub(crate) struct PlanProgress {
+pub(crate) struct RunningPlan {
     pub(crate) seq: Seq,
     pub(crate) window: Window,
-    pub(crate) phase: Phase,
+    pub(crate) phase: PlanPhase,
     pub(crate) attempt: u32,
     pub(crate) started_at: Timestamp,
     pub(crate) rows: u64,
     pub(crate) rows_total: u64,
 }
 
-/// What is being done about a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Planned,
-    Merging,
-    Committing,
-}
-
-impl Phase {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Planned => "planned",
-            Self::Merging => "merging",
-            Self::Committing => "committing",
-        }
-    }
-}
-
 impl Progress {
-    pub(crate) fn get(&self) -> Option<PlanProgress> {
+    pub(crate) fn get(&self) -> Option<RunningPlan> {
         self.lock().clone()
     }
 
-    pub(crate) fn set(&self, progress: Option<PlanProgress>) {
+    pub(crate) fn set(&self, progress: Option<RunningPlan>) {
         *self.lock() = progress;
     }
 
-    pub(crate) fn update(&self, change: impl FnOnce(&mut PlanProgress)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut RunningPlan)) {
         if let Some(progress) = self.lock().as_mut() {
             change(progress);
         }
     }
 
     // Nothing that could panic runs under the lock.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<PlanProgress>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<RunningPlan>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -86,6 +86,10 @@ impl Shelf {
         self.entries.get(key)
     }
 
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.entries.keys()
+    }
+
     /// All that are shown, by key.
     pub(crate) fn shown(&self) -> impl Iterator<Item = &ShelfEntry> {
         self.entries.values().filter(|entry| !entry.discarded)
@@ -122,7 +126,7 @@ impl Shelf {
         if self.changed.is_empty() {
             return Ok(());
         }
-        self.document.apply(store, self.changed.clone()).await?;
+        self.document.apply(store, &self.changed).await?;
         self.changed.clear();
         Ok(())
     }

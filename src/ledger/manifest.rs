@@ -26,7 +26,7 @@ pub(crate) struct LaneManifest {
     pub(crate) table_format: String,
     /// The id that the table gets if this lane creates it.
     pub(crate) new_table_uuid: Uuid,
-    /// The window size at first; later ones are in [`WindowSizeChange`]s.
+    /// The window size at first; later ones are in `window-sizes/`.
     pub(crate) window_size_ms: u64,
     pub(crate) sort_order: Vec<SortField>,
     /// [`FileNameParser::grammar`](crate::FileNameParser::grammar).
@@ -35,14 +35,6 @@ pub(crate) struct LaneManifest {
     /// `settled/`.
     #[serde(default)]
     pub(crate) adopted: bool,
-}
-
-/// `window-sizes/{n}.json`: from `from` on windows are of another size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct WindowSizeChange {
-    pub(crate) from: Timestamp,
-    pub(crate) size_ms: u64,
 }
 
 impl LaneManifest {

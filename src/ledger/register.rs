@@ -14,13 +14,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::halt::Halt;
 use crate::ids::{AttemptId, LaneId, PlanHash, Seq};
 use crate::ledger::LaneError;
-use crate::ledger::manifest::{self, WindowSizeChange};
+use crate::ledger::manifest;
 use crate::ledger::objects::{self, Created};
 use crate::naming::{ETag, Namespace, ObjectKey};
 use crate::place::Place;
 use crate::plan::{Plan, Window};
 use crate::sink::{Decision, Outcome};
 use crate::time::Timestamp;
+use crate::window::WindowSizeChange;
 
 /// Plans and decisions read at once while catching up.
 const MOST_READ_AHEAD: u64 = 32;
@@ -415,7 +416,15 @@ impl Register {
         }
     }
 
-    fn raise_floor(&mut self, floor: Floor) {
+    /// Takes over a copy that has read further; one that is behind changes nothing.
+    pub(crate) fn catch_up(&mut self, other: Self) {
+        if other.lane == self.lane && (other.head(), other.newest_decided()) >= (self.head(), self.newest_decided()) {
+            *self = other;
+        }
+    }
+
+    /// Forgets everything up to `floor`.
+    pub(crate) fn raise_floor(&mut self, floor: Floor) {
         self.plans.retain(|seq, _| *seq > floor.seq);
         self.decisions.retain(|seq, _| *seq > floor.seq);
         for seqs in self.windows.values_mut() {

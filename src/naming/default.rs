@@ -91,6 +91,10 @@ impl FileNameParser for DefaultFileNames {
         &self.prefix
     }
 
+    fn prefix_of(&self, namespace: &Namespace) -> String {
+        format!("{}{namespace}/", self.prefix)
+    }
+
     fn grammar(&self) -> String {
         format!(
             "{}{{namespace}}/{{timestamp:{}}}-{{writerId}}-{{sequence}}{SUFFIX}",

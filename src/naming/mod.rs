@@ -201,6 +201,10 @@ pub trait FileNameParser: fmt::Debug + Send + Sync + 'static {
     /// The prefix under which all keys lie, `""` or ending in `/`: what a listing lists.
     fn prefix(&self) -> &str;
 
+    /// A prefix under which all keys of `namespace` lie, as narrow as the grammar allows; [`prefix`](Self::prefix)
+    /// is always right.
+    fn prefix_of(&self, namespace: &Namespace) -> String;
+
     /// A short text that names the grammar and its settings. It is written into every lane's manifest, and
     /// a run whose text differs is refused.
     fn grammar(&self) -> String;
@@ -213,6 +217,10 @@ impl<T: FileNameParser + ?Sized> FileNameParser for std::sync::Arc<T> {
 
     fn prefix(&self) -> &str {
         (**self).prefix()
+    }
+
+    fn prefix_of(&self, namespace: &Namespace) -> String {
+        (**self).prefix_of(namespace)
     }
 
     fn grammar(&self) -> String {

@@ -1,0 +1,388 @@
+//! The operator's doors: out of quarantine, and on from a halt.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::compactor::lane::Lane;
+use crate::compactor::lane_work::table_error;
+use crate::compactor::{Compactor, LaneSlot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{AttemptId, LaneId, Seq};
+use crate::ledger::manifest::{self, LaneManifest};
+use crate::ledger::{Register, SettledSource, Verdict};
+use crate::naming::{FileNameParser, Namespace, ObjectKey, SourceFile};
+use crate::quarantine::QuarantineReason;
+use crate::sink::{CommitOutcome, Confirmation, Outcome, TableChange, TableCommit, TableState};
+use crate::time::Timestamp;
+use crate::window::{Arrival, WindowSizes};
+
+/// A door that an operator may open: says what will be done, and does nothing until it is handed to
+/// [`Compactor::go_through`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is done before `go_through`"]
+pub struct Door {
+    passage: Passage,
+}
+
+#[derive(Clone, Debug)]
+enum Passage {
+    Discard(ObjectKey),
+    Release(ObjectKey),
+    Renew(Box<Renewal>),
+}
+
+/// A lane that is to start anew over the table as it is.
+#[derive(Clone, Debug)]
+struct Renewal {
+    namespace: Namespace,
+    why: Why,
+    /// The lanes that must not write any more.
+    supersedes: Vec<LaneId>,
+    table_there: bool,
+    in_table: Vec<SourceFile>,
+    unknown: Vec<SourceFile>,
+    pending: usize,
+    /// Sources that the table has not, and the bucket neither.
+    lost: Vec<ObjectKey>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Adopt,
+    Replay,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DoorReport {
+    /// Source files that are pending again.
+    pub pending: usize,
+    /// Source files that are in quarantine now.
+    pub quarantined: usize,
+    /// Source files left in the bucket, since their rows are in the table.
+    pub left: usize,
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.passage {
+            Passage::Discard(key) => write!(f, "discard `{key}`: it stays in the bucket and is never compacted"),
+            Passage::Release(key) => write!(f, "release `{key}`: it is pending again and judged anew"),
+            Passage::Renew(renewal) => {
+                let what = match renewal.why {
+                    Why::Adopt => "adopt: the table is taken as it is",
+                    Why::Replay => "replay: what the table no longer has is put in again",
+                };
+                write!(
+                    f,
+                    "{what}. namespace=`{}`: {} source files are pending, {} are left in the bucket since their rows \
+                     are in the table, {} go to quarantine since nobody can tell, {} are neither in the table nor in \
+                     the bucket",
+                    renewal.namespace,
+                    renewal.pending,
+                    renewal.in_table.len(),
+                    renewal.unknown.len(),
+                    renewal.lost.len(),
+                )?;
+                if let Some(first) = renewal.lost.first() {
+                    write!(f, " (the first: `{first}`)")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Compactor {
+    /// The door by which a source leaves quarantine and is judged anew.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the key is not in quarantine, or would go straight back.
+    pub fn release(&self, key: &ObjectKey) -> Result<Door> {
+        let door = Door {
+            passage: Passage::Release(key.clone()),
+        };
+        if self.malformed.get(key).is_some() {
+            return match self.shared.parser.parse(key) {
+                Ok(_) => Ok(door),
+                Err(_) => Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("a key that does not parse cannot be released: copy the object to a right name. key=`{key}`"),
+                )),
+            };
+        }
+        let lane = self.lane_of(key)?;
+        let below = lane.shelf.get(key).and_then(|entry| {
+            let boundary = lane.register.floor().boundary?;
+            let start = self.tracker.window_of(&lane.namespace, entry.name.as_ref()?.timestamp).start;
+            (start < boundary).then_some(boundary)
+        });
+        match below {
+            None => Ok(door),
+            Some(boundary) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "a file of a forgotten window cannot be released: copy the object to a key with a later timestamp. \
+                     key=`{key}` boundary=`{boundary}`"
+                ),
+            )),
+        }
+    }
+
+    /// The door by which a source is given up: it stays in the bucket, out of sight.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the key is not in quarantine.
+    pub fn discard(&self, key: &ObjectKey) -> Result<Door> {
+        if self.malformed.get(key).is_none() {
+            self.lane_of(key)?;
+        }
+        Ok(Door {
+            passage: Passage::Discard(key.clone()),
+        })
+    }
+
+    /// The door on from a halt that takes the table as it is: whatever it shows or does not show, the sources of
+    /// committed plans are done with.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when there is no such namespace; `Unavailable` to be tried again.
+    pub async fn adopt(&self, namespace: &Namespace) -> Result<Door> {
+        self.renewal(namespace, Why::Adopt).await
+    }
+
+    /// The door on from a table that was rolled back or dropped: the sources of plans that it no longer has are
+    /// pending again, as far as they are still in the bucket.
+    ///
+    /// # Errors
+    ///
+    /// As for [`adopt`](Self::adopt).
+    pub async fn replay(&self, namespace: &Namespace) -> Result<Door> {
+        self.renewal(namespace, Why::Replay).await
+    }
+
+    /// Does what a door says.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` when things have changed since the door was made: make it again. `Unavailable` to be tried again.
+    pub async fn go_through(&mut self, door: Door, now: Timestamp) -> Result<DoorReport> {
+        self.writable()?;
+        let report = match door.passage {
+            Passage::Discard(key) => self.do_discard(&key)?,
+            Passage::Release(key) => self.do_release(&key, now).await?,
+            Passage::Renew(renewal) => self.do_renew(*renewal, now).await?,
+        };
+        self.saved().await?;
+        Ok(report)
+    }
+
+    fn lane_of(&self, key: &ObjectKey) -> Result<&Lane> {
+        let mut lanes = self.lanes.values().filter_map(LaneSlot::open);
+        lanes
+            .find(|lane| lane.shelf.get(key).is_some_and(|entry| !entry.discarded))
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("not in quarantine. key=`{key}`")))
+    }
+
+    fn do_discard(&mut self, key: &ObjectKey) -> Result<DoorReport> {
+        let lanes = self.lanes.values_mut().filter_map(LaneSlot::open_mut);
+        for shelf in lanes.map(|lane| &mut lane.shelf).chain(std::iter::once(&mut self.malformed)) {
+            if let Some(mut entry) = shelf.get(key).cloned() {
+                entry.discarded = true;
+                shelf.insert(entry)?;
+                return Ok(DoorReport { left: 1, ..DoorReport::default() });
+            }
+        }
+        Err(Error::new(ErrorKind::Conflict, format!("no longer in quarantine. key=`{key}`")))
+    }
+
+    async fn do_release(&mut self, key: &ObjectKey, now: Timestamp) -> Result<DoorReport> {
+        let report = DoorReport { pending: 1, ..DoorReport::default() };
+        if let Some(entry) = self.malformed.remove(key) {
+            let sighting = crate::compactor::events::Sighting::Event;
+            self.sight(key, entry.size, entry.etag, sighting, now).await?;
+            return Ok(report);
+        }
+        let lanes = self.lanes.values_mut().filter_map(LaneSlot::open_mut);
+        for lane in lanes {
+            let Some(file) = lane.shelf.remove(key).and_then(|entry| entry.file()) else { continue };
+            if let Some(etag) = &file.etag {
+                lane.memory.released.insert(key.clone(), etag.clone());
+            }
+            let namespace = lane.namespace.clone();
+            let window = self.tracker.window_of(&namespace, file.name.timestamp);
+            let _ = self.tracker.handle_file(file, Arrival::Event, now);
+            // Nothing is waited for: an operator is.
+            self.tracker.voided(&namespace, window);
+            return Ok(report);
+        }
+        Err(Error::new(ErrorKind::Conflict, format!("no longer in quarantine. key=`{key}`")))
+    }
+
+    /// Judges every raw file of a namespace by what register and table still say.
+    async fn renewal(&self, namespace: &Namespace, why: Why) -> Result<Door> {
+        let Some(lane) = self.lanes.get(namespace).and_then(LaneSlot::open) else {
+            return Err(Error::new(ErrorKind::Invalid, format!("no such namespace. namespace=`{namespace}`")));
+        };
+        let sink = lane.table.sink.as_ref();
+        let table = sink.decided(lane.id()).await.map_err(|e| Error::from(table_error(e)))?;
+        let whole = is_whole(&lane.register, &table);
+        let mut planned: BTreeMap<ObjectKey, Vec<(crate::naming::ETag, bool)>> = BTreeMap::new();
+        for (seq, _) in lane.register.plans() {
+            let in_table = self.is_in_table(lane, &table, seq, why).await?;
+            // A plan object that cannot be read any more says nothing.
+            let Ok(plan) = lane.register.load_plan(seq).await else { continue };
+            for source in plan.sources {
+                planned.entry(source.key).or_default().push((source.etag, in_table));
+            }
+        }
+        let mut renewal = Renewal {
+            namespace: namespace.clone(),
+            why,
+            supersedes: table.other_lanes.clone(),
+            table_there: table.table.is_some(),
+            in_table: Vec::new(),
+            unknown: Vec::new(),
+            pending: 0,
+            lost: Vec::new(),
+        };
+        renewal.supersedes.push(lane.id());
+        for file in self.raw_files(namespace, &std::collections::BTreeSet::new()).await? {
+            let verdicts = planned.remove(&file.key).unwrap_or_default();
+            let of_content: Vec<_> = verdicts.iter().filter(|(etag, _)| file.etag.as_ref() == Some(etag)).collect();
+            match of_content.iter().any(|(_, in_table)| *in_table) {
+                true => renewal.in_table.push(file),
+                false if of_content.is_empty() && !whole => renewal.unknown.push(file),
+                false => renewal.pending += 1,
+            }
+        }
+        if why == Why::Replay {
+            let gone = planned.into_iter().filter(|(_, verdicts)| verdicts.iter().all(|(_, in_table)| !in_table));
+            renewal.lost = gone.map(|(key, _)| key).collect();
+        }
+        Ok(Door {
+            passage: Passage::Renew(Box::new(renewal)),
+        })
+    }
+
+    /// Whether the rows of a plan count as in the table.
+    async fn is_in_table(&self, lane: &Lane, table: &TableState, seq: Seq, why: Why) -> Result<bool> {
+        let marker = table.decided.as_ref().map(|decided| decided.marker);
+        let Some((decision, _)) = lane.register.load_decision(seq).await.map_err(Error::from)? else {
+            // Committed and not recorded: the newest entry may be of this very plan.
+            let hash = lane.register.hash(seq).map(|hash| hash.prefix());
+            return Ok(marker.is_some_and(|m| m.seq == seq && m.outcome == Outcome::Data && Some(m.plan_hash) == hash));
+        };
+        match (decision.outcome, why) {
+            (Outcome::Void, _) => Ok(false),
+            (Outcome::Data, Why::Adopt) => Ok(true),
+            (Outcome::Data, Why::Replay) => {
+                Ok(table.table.is_some() && lane.table.sink.confirm(&decision).await? == Confirmation::Confirmed)
+            }
+        }
+    }
+
+    async fn do_renew(&mut self, renewal: Renewal, now: Timestamp) -> Result<DoorReport> {
+        let namespace = renewal.namespace.clone();
+        let Some(lane) = self.lanes.get(&namespace).and_then(LaneSlot::open) else {
+            return Err(Error::new(ErrorKind::Conflict, format!("no such namespace. namespace=`{namespace}`")));
+        };
+        let shared = Arc::clone(&self.shared);
+        let manifest = LaneManifest {
+            lane: LaneId::random(shared.randomness.as_ref()),
+            window_size_ms: shared.options.window_size_ms,
+            adopted: renewal.table_there,
+            ..lane.manifest.clone()
+        };
+        let register = Register::open(&shared.control, &namespace, manifest.lane).await?;
+        settle(&register, &renewal, manifest.window_size_ms).await?;
+        if renewal.table_there {
+            // The table first: from here on zombies of the old lane are shut out.
+            let commit = TableCommit {
+                lane: manifest.lane,
+                seq: Seq::ZERO,
+                plan_hash: None,
+                attempt: AttemptId::random(shared.randomness.as_ref()),
+                base: None,
+                now,
+                new_table_uuid: manifest.new_table_uuid,
+                change: TableChange::Adopt {
+                    supersedes: renewal.supersedes.clone(),
+                },
+            };
+            match lane.table.sink.commit(&commit).await? {
+                CommitOutcome::Committed(_) | CommitOutcome::Decided(_) => {}
+                CommitOutcome::Contended | CommitOutcome::Diverged { .. } => {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!("the table moved while it was adopted. namespace=`{namespace}`"),
+                    ));
+                }
+            }
+        }
+        manifest::replace(&shared.control, &manifest).await?;
+        self.reopen(&namespace, now).await?;
+        let Some(lane) = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut) else {
+            return Err(Error::new(ErrorKind::Conflict, "the lane could not be opened again"));
+        };
+        for file in &renewal.unknown {
+            let boundary = self.tracker.window_of(&namespace, file.name.timestamp).end;
+            lane.set_aside(&mut self.tracker, file, QuarantineReason::BelowBoundary { boundary }, now)?;
+        }
+        Ok(DoorReport {
+            pending: renewal.pending,
+            quarantined: renewal.unknown.len(),
+            left: renewal.in_table.len(),
+        })
+    }
+
+    /// Opens a lane again under its new manifest, with nothing left of the old one in memory.
+    async fn reopen(&mut self, namespace: &Namespace, now: Timestamp) -> Result<()> {
+        self.lanes.remove(namespace);
+        let keys: Vec<_> = self.tracker.pending(namespace).map(|pending| pending.file.key.clone()).collect();
+        for key in keys {
+            self.tracker.forget_file(namespace, &key);
+        }
+        self.tracker.pause(namespace, false);
+        self.tracker.abandoned(namespace, None);
+        // What the old lane had in its windows is not saved again under the new one.
+        let _ = self.tracker.take_dirty();
+        self.open_lane(namespace, now).await?;
+        self.list_new_lanes(now).await.map_err(|(_, error)| error)
+    }
+}
+
+/// Whether register and table together account for every source that could be in the table.
+fn is_whole(register: &Register, table: &TableState) -> bool {
+    if table.table.is_none() {
+        return true;
+    }
+    let marker = table.decided.as_ref().map(|decided| decided.marker);
+    let named = marker.is_none_or(|m| m.seq == Seq::ZERO || register.hash(m.seq).map(|h| h.prefix()) == Some(m.plan_hash));
+    table.other_lanes.is_empty() && named && register.floor().seq == Seq::ZERO
+}
+
+/// Writes down what was judged, before the table knows the lane.
+async fn settle(register: &Register, renewal: &Renewal, window_size_ms: u64) -> Result<()> {
+    let sizes = WindowSizes::fixed(window_size_ms);
+    let mut windows: BTreeMap<Timestamp, Vec<SettledSource>> = BTreeMap::new();
+    let judged = renewal.in_table.iter().map(|file| (file, Verdict::InTable));
+    for (file, verdict) in judged.chain(renewal.unknown.iter().map(|file| (file, Verdict::Unknown))) {
+        if let Some(etag) = file.etag.clone() {
+            windows.entry(sizes.window_of(file.name.timestamp).start).or_default().push(SettledSource {
+                key: file.key.clone(),
+                etag,
+                verdict,
+            });
+        }
+    }
+    for (start, sources) in windows {
+        register.put_settled(start, &sources).await?;
+    }
+    Ok(())
+}
