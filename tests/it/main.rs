@@ -1,0 +1,4 @@
+//! All integration tests in one binary: linking arrow and parquet once is enough.
+
+mod status;
+mod window;
