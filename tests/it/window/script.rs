@@ -92,14 +92,24 @@ impl Host {
             ("poll", []) => {
                 let draft = self.tracker.poll_plan(self.now);
                 writeln!(out, "{}", draft.as_ref().map_or("none".to_owned(), draft_text)).unwrap();
-                self.drafts
-                    .extend(draft.map(|draft| (draft.namespace.clone(), draft)));
+                self.drafts.extend(draft.map(|draft| (draft.namespace.clone(), draft)));
             }
             ("deadline", []) => writeln!(out, "{}", deadline_text(self.deadline())).unwrap(),
             ("jump", []) => {
                 let deadline = self.deadline();
                 writeln!(out, "{}", deadline_text(deadline)).unwrap();
                 self.now = deadline.unwrap_or(self.now);
+            }
+            // Every draft is committed at once, and then the deadline slept for, until there is none.
+            ("run", []) => {
+                while let Some(deadline) = self.deadline() {
+                    self.now = deadline;
+                    while let Some(draft) = self.tracker.poll_plan(self.now) {
+                        writeln!(out, "{} {}", clock(self.now), draft_text(&draft)).unwrap();
+                        let keys: Vec<_> = draft.files.into_iter().map(|file| file.key).collect();
+                        self.tracker.committed(&draft.namespace, draft.window, &keys);
+                    }
+                }
             }
             ("committed", [name, rest @ ..]) => {
                 let draft = self.drafts.remove(&Namespace::new(*name)).unwrap();
@@ -119,7 +129,12 @@ impl Host {
             ("forget", [namespace, writer, t]) => {
                 let file = file(namespace, writer, t, &settings);
                 let forgotten = self.tracker.forget_file(&file.name.namespace, &file.key);
-                writeln!(out, "{}", forgotten.map_or("not pending".to_owned(), |file| name(&file))).unwrap();
+                writeln!(
+                    out,
+                    "{}",
+                    forgotten.map_or("not pending".to_owned(), |file| name(&file))
+                )
+                .unwrap();
             }
             ("pause", _) => self.tracker.pause(&namespace.unwrap(), true),
             ("resume", _) => self.tracker.pause(&namespace.unwrap(), false),
