@@ -51,6 +51,7 @@ struct Busy {
     changed: BTreeSet<ObjectKey>,
     /// Some files did not fit into it.
     rest: bool,
+    why: Readiness,
 }
 
 impl NamespaceState {
@@ -292,6 +293,7 @@ impl NamespaceState {
             files_left: files.iter().map(|file| file.key.clone()).collect(),
             changed: BTreeSet::new(),
             rest,
+            why,
         });
         Some(PlanDraft {
             namespace: self.name.clone(),
@@ -488,7 +490,9 @@ impl NamespaceState {
         let statuses = self.windows.values().map(|generation| {
             let facts = generation.facts(options, now);
             let found = rules.apply(&facts, generation, Timestamp::MAX);
-            let (ready, waiting, until): (Option<Readiness>, _, _) = match (found.ready(now), obstacle) {
+            let drafted = self.busy.as_ref().filter(|busy| busy.start == generation.window.start);
+            let (ready, waiting, until) = match (found.ready(now), obstacle) {
+                _ if let Some(busy) = drafted => (Some(busy.why), None, None),
                 _ if self.is_below_boundary(generation.window) => (None, Some(WaitingFor::Quarantine), None),
                 (ready, Some((why, until))) => (
                     ready,

@@ -1,0 +1,1 @@
+//! The status document: the guide's names, as a subset of ours.
