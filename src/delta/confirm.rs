@@ -165,6 +165,7 @@ mod tests {
                 rows: 1,
             }],
             bad_sources: Vec::new(),
+            decided_at: Timestamp::from_millis(0),
         }
     }
 
