@@ -12,6 +12,9 @@
 )]
 
 mod data_file;
+#[cfg(feature = "delta")]
+#[cfg_attr(docsrs, doc(cfg(feature = "delta")))]
+pub mod delta;
 mod encoding;
 mod error;
 pub mod event;
@@ -37,6 +40,9 @@ pub use object_store;
 pub use parquet;
 
 pub use data_file::{Bound, ColumnMetrics, DataFile, Datum};
+#[cfg(feature = "delta")]
+#[cfg_attr(docsrs, doc(cfg(feature = "delta")))]
+pub use delta::{DeltaCommitBuilder, DeltaOptions, DeltaSink, DeltaTables};
 pub use error::{Error, ErrorKind, Result};
 pub use event::MemoryEventSource;
 pub use event::{EventBatch, EventMessage, EventSource, ObjectEvent, ObjectEventKind, ParseError, Receipt};

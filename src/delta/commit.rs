@@ -1,0 +1,594 @@
+//! From a table's state and a change to the bytes of the next commit. Pure: no I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::datatypes::Schema;
+use bytes::Bytes;
+use object_store::path::Path;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::action::{Action, Add, CommitInfo, DomainMetadata, Metadata, Protocol, decode_path, encode_path};
+use super::error::{invalid, unsupported};
+use super::gate::check_append;
+use super::marker;
+use super::options::{DeltaOptions, parse_interval_ms};
+use super::schema::{fit_columns, has_timestamp_ntz, schema_string, without_void};
+use super::snapshot::Snapshot;
+use super::stats::{StatsColumns, file_stats};
+use crate::data_file::DataFile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{HashPrefix, LaneId, Seq};
+use crate::sink::{Entry, Marker, Outcome, OutputFile, TableChange, TableCommit};
+
+/// Makes the next commit of a Delta table: state and change in, bytes and their place out.
+///
+/// The caller puts the bytes where [`DeltaCommitFile::path`] says, **only if nothing is there**. If
+/// something is, it is another commit of that version: hand it to [`rebase`](Self::rebase) and
+/// [`build`](Self::build) again, unless [`DeltaCommitFile::is_same_commit`] says that it is this very one.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use firnline::arrow::datatypes::{DataType, Field, Schema};
+/// use firnline::delta::{DeltaCommitBuilder, DeltaCommitStep, DeltaOptions};
+/// use firnline::object_store::path::Path;
+/// use firnline::{AttemptId, DataFile, LaneId, PlanHash, Seq, TableChange, TableCommit, Timestamp};
+///
+/// let commit = TableCommit {
+///     lane: LaneId::from_u128(1),
+///     seq: Seq::new(1),
+///     plan_hash: Some(PlanHash::of(b"plan")),
+///     attempt: AttemptId::from_u64(7),
+///     base: None,
+///     now: Timestamp::from_millis(1_700_000_000_000),
+///     new_table_uuid: "6a92d155-a59b-42ee-bd4b-b4ec7fd1f875".parse()?,
+///     change: TableChange::Append {
+///         schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
+///         files: vec![DataFile {
+///             path: "tables/users/data/a.parquet".into(),
+///             size: 1_024,
+///             rows: 3,
+///             columns: vec![],
+///             split_offsets: vec![4],
+///             sorted: true,
+///         }],
+///     },
+/// };
+///
+/// // There is no table yet, so the builder has no base.
+/// let builder = DeltaCommitBuilder::new(Path::from("tables/users"), DeltaOptions::default());
+/// let DeltaCommitStep::Put(file) = builder.build(&commit)? else {
+///     panic!("nothing stands in the way of a first commit")
+/// };
+/// assert_eq!(file.path().as_ref(), "tables/users/_delta_log/00000000000000000000.json");
+/// assert!(file.bytes().starts_with(b"{\"commitInfo\":"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct DeltaCommitBuilder {
+    root: Path,
+    options: DeltaOptions,
+    base: Option<Snapshot>,
+}
+
+/// What is to be done about a change.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub enum DeltaCommitStep {
+    /// The table already has an entry of this seq or a later one.
+    Decided(Marker),
+    /// The table's marker is not the base of the change, or the table belongs to another lane.
+    Diverged {
+        /// The marker.
+        found: Option<Marker>,
+    },
+    /// Put this, if nothing is there.
+    Put(DeltaCommitFile),
+}
+
+/// A commit to be put.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeltaCommitFile {
+    version: u64,
+    path: Path,
+    txn_id: Uuid,
+    actions: Vec<Action>,
+    bytes: Bytes,
+    entry: Entry,
+}
+
+impl DeltaCommitFile {
+    /// The version of the table that this makes.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Where it is to be put.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is to be put: one JSON action a line.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The entry that the table holds once this has been put.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    pub(super) fn actions(&self) -> &[Action] {
+        &self.actions
+    }
+
+    /// Whether `found`, read from where this was to be put, is this commit: it has landed, whatever the
+    /// store said.
+    pub fn is_same_commit(&self, found: &[Action]) -> bool {
+        super::action::own_txn_id(found, self.txn_id)
+    }
+}
+
+impl DeltaCommitBuilder {
+    /// A builder for a table that is not there yet, at `root`.
+    pub fn new(root: Path, options: DeltaOptions) -> Self {
+        Self {
+            root,
+            options,
+            base: None,
+        }
+    }
+
+    /// Starts from the state of a table that is there.
+    #[must_use]
+    pub fn with_base(mut self, base: Option<Snapshot>) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// The state that the next commit is built on.
+    pub fn base(&self) -> Option<&Snapshot> {
+        self.base.as_ref()
+    }
+
+    /// Takes in the commit of another writer that has won the version which was to be put.
+    ///
+    /// Appends conflict with no change of data; whether schema, features and marker still allow the change
+    /// is asked anew by [`build`](Self::build).
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` or `Unsupported` when the table is not what it should be any more.
+    pub fn rebase(&mut self, winner: &[Action]) -> Result<()> {
+        match &mut self.base {
+            Some(base) => base.apply(winner),
+            none => {
+                *none = Some(Snapshot::from_actions(0, winner)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Decides what is to be done about `commit`, and builds it.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` or `Invalid` naming what is in the way: nothing of `commit` can be put in.
+    pub fn build(&self, commit: &TableCommit) -> Result<DeltaCommitStep> {
+        if let Some(base) = &self.base {
+            if let Some(step) = Self::settled(base, commit)? {
+                return Ok(step);
+            }
+            check_append(base, &self.options)?;
+        } else if commit.base.is_some() && !matches!(commit.change, TableChange::Adopt { .. }) {
+            return Ok(DeltaCommitStep::Diverged { found: None });
+        }
+        self.file(commit).map(DeltaCommitStep::Put)
+    }
+
+    /// Whether the marker alone says how `commit` ends.
+    fn settled(base: &Snapshot, commit: &TableCommit) -> Result<Option<DeltaCommitStep>> {
+        let found = base.marker(commit.lane)?;
+        let mut others = base.other_lanes(commit.lane);
+        let diverged = Ok(Some(DeltaCommitStep::Diverged { found }));
+        if let TableChange::Adopt { supersedes } = &commit.change {
+            others.retain(|lane| !supersedes.contains(lane));
+            let done = supersedes.iter().all(|lane| base.is_superseded(*lane));
+            return match found {
+                Some(marker) if done => Ok(Some(DeltaCommitStep::Decided(marker))),
+                _ if base.is_superseded(commit.lane) || !others.is_empty() => diverged,
+                _ => Ok(None),
+            };
+        }
+        match found {
+            Some(marker) if marker.seq >= commit.seq => Ok(Some(DeltaCommitStep::Decided(marker))),
+            _ if base.is_superseded(commit.lane) || !others.is_empty() => diverged,
+            _ if found.map(|marker| (marker.seq, marker.plan_hash)) != commit.base => diverged,
+            _ => Ok(None),
+        }
+    }
+
+    fn file(&self, commit: &TableCommit) -> Result<DeltaCommitFile> {
+        let version = self.base.as_ref().map_or(0, |base| base.version().saturating_add(1));
+        let txn_id = commit_txn_id(commit);
+        let marker = own_marker(commit)?;
+        let (schema, files) = match &commit.change {
+            TableChange::Adopt { .. } => (None, &[][..]),
+            TableChange::Append { schema, files } => (Some(schema), files.as_slice()),
+            TableChange::Void { schema } => (Some(schema), &[][..]),
+        };
+        let mut actions = Vec::with_capacity(files.len() + 8);
+        let (table_schema, stats) = match (&self.base, schema) {
+            (Some(base), Some(schema)) => {
+                // A void adds nothing that would have to fit.
+                if commit_outcome(&commit.change) == Outcome::Data {
+                    fit_columns(base.schema(), schema)?;
+                }
+                (base.schema().clone(), StatsColumns::of(base))
+            }
+            (Some(base), None) => (base.schema().clone(), StatsColumns::default()),
+            (None, Some(schema)) => {
+                let (protocol, metadata) = new_table(schema, commit, &self.options)?;
+                let created = [Action::Protocol(protocol), Action::MetaData(metadata)];
+                let created_table = Snapshot::from_actions(0, &created)?;
+                check_append(&created_table, &self.options)?;
+                actions.extend(created);
+                (created_table.schema().clone(), StatsColumns::of(&created_table))
+            }
+            (None, None) => return Err(invalid("there is no table to adopt")),
+        };
+        actions.extend(self.txns(commit, &marker)?.into_iter().map(Action::Txn));
+        let adds = self.adds(commit, files, &table_schema, &stats)?;
+        let (adds, row_ids) = self.with_row_ids(version, adds, files)?;
+        actions.extend(row_ids.map(Action::DomainMetadata));
+        let outputs = files.iter().map(OutputFile::from).collect();
+        actions.extend(adds.into_iter().map(Action::Add));
+        let info = self.commit_info(commit, &marker, txn_id, files);
+        actions.insert(0, Action::CommitInfo(info));
+        Ok(DeltaCommitFile {
+            version,
+            path: commit_path(&self.root, version),
+            txn_id,
+            bytes: Action::encode_commit(&actions)?.into(),
+            actions,
+            entry: Entry { version, outputs },
+        })
+    }
+
+    fn txns(&self, commit: &TableCommit, marker: &Marker) -> Result<Vec<super::action::Txn>> {
+        let TableChange::Adopt { supersedes } = &commit.change else {
+            return marker::entry_txns(commit.lane, marker, commit.now)
+                .ok_or_else(|| invalid(format!("seq is too large. seq=`{}`", commit.seq)));
+        };
+        let mut txns = Vec::new();
+        // A lane that has been adopted before keeps its marker.
+        let adopted = self
+            .base
+            .as_ref()
+            .map(|base| base.marker(commit.lane))
+            .transpose()?
+            .flatten();
+        if adopted.is_none() {
+            txns.extend(marker::entry_txns(commit.lane, marker, commit.now).unwrap_or_default());
+        }
+        let old = supersedes.iter().filter(|lane| **lane != commit.lane);
+        txns.extend(old.map(|lane| marker::superseded_txn(*lane, commit.now)));
+        // The same lane named twice must not be written twice into one commit.
+        txns.sort_by(|a, b| a.app_id.cmp(&b.app_id));
+        txns.dedup_by(|a, b| a.app_id == b.app_id);
+        Ok(txns)
+    }
+
+    fn adds(&self, commit: &TableCommit, files: &[DataFile], table: &Schema, stats: &StatsColumns) -> Result<Vec<Add>> {
+        let mut seen = BTreeSet::new();
+        let mut adds = Vec::with_capacity(files.len());
+        for file in files {
+            let relative = relative_path(&self.root, &file.path)?;
+            if !seen.insert(relative) {
+                return Err(invalid(format!("data file named twice. path=`{}`", file.path)));
+            }
+            adds.push(Add {
+                path: encode_path(relative),
+                size: signed("size of a data file", file.size)?,
+                modification_time: commit.now.as_millis(),
+                data_change: true,
+                stats: Some(file_stats(file, table, stats)?),
+                tags: Some(tags(commit)),
+                ..Add::default()
+            });
+        }
+        Ok(adds)
+    }
+
+    /// Gives the rows ids where the table keeps them (Delta protocol, "Row Tracking").
+    fn with_row_ids(
+        &self,
+        version: u64,
+        mut adds: Vec<Add>,
+        files: &[DataFile],
+    ) -> Result<(Vec<Add>, Option<DomainMetadata>)> {
+        const DOMAIN: &str = "delta.rowTracking";
+        let tracked = self.base.as_ref().filter(|base| {
+            base.protocol().lists_writer_feature("rowTracking") && !base.metadata().flag("delta.rowTrackingSuspended")
+        });
+        let Some(base) = tracked.filter(|_| !adds.is_empty()) else {
+            return Ok((adds, None));
+        };
+        let mut high = match base.domain(DOMAIN) {
+            None => -1,
+            Some(text) => high_water_mark(text)
+                .ok_or_else(|| unsupported(format!("row ids cannot be assigned. domain=`{DOMAIN}` value=`{text}`")))?,
+        };
+        for (add, file) in adds.iter_mut().zip(files) {
+            add.base_row_id = Some(high.checked_add(1).ok_or_else(row_ids_exhausted)?);
+            add.default_row_commit_version = Some(signed("version", version)?);
+            high = high
+                .checked_add(signed("rows of a data file", file.rows)?)
+                .ok_or_else(row_ids_exhausted)?;
+        }
+        let domain = DomainMetadata {
+            domain: DOMAIN.to_owned(),
+            configuration: json!({ "rowIdHighWaterMark": high }).to_string(),
+            removed: false,
+        };
+        Ok((adds, Some(domain)))
+    }
+
+    fn commit_info(&self, commit: &TableCommit, marker: &Marker, txn_id: Uuid, files: &[DataFile]) -> CommitInfo {
+        let sum = |value: fn(&DataFile) -> u64| files.iter().map(value).fold(0, u64::saturating_add).to_string();
+        let mut info = Map::new();
+        let mut put = |key: &str, value: Value| {
+            info.insert(key.to_owned(), value);
+        };
+        put("timestamp", json!(commit.now.as_millis()));
+        put("operation", json!("WRITE"));
+        put("operationParameters", json!({"mode": "Append", "partitionBy": "[]"}));
+        put("isBlindAppend", json!(true));
+        put("isolationLevel", json!("Serializable"));
+        put(
+            "operationMetrics",
+            json!({
+                "numFiles": files.len().to_string(),
+                "numOutputRows": sum(|file| file.rows),
+                "numOutputBytes": sum(|file| file.size),
+            }),
+        );
+        put("engineInfo", json!(self.options.engine_info));
+        put("txnId", json!(txn_id.to_string()));
+        let mut labels = BTreeMap::from([("firnline.attempt", marker.attempt.to_string())]);
+        labels.extend(commit_labels(commit));
+        labels.insert("firnline.outcome", outcome_name(commit).to_owned());
+        if let Some(base) = &self.base {
+            put("readVersion", json!(base.version()));
+            if base.has_in_commit_timestamps() {
+                let after = base
+                    .in_commit_timestamp()
+                    .map_or(i64::MIN, |last| last.saturating_add(1));
+                put("inCommitTimestamp", json!(commit.now.as_millis().max(after)));
+            }
+            if base.protocol().lists_writer_feature("rowTracking") {
+                labels.insert("delta.rowTracking.preserved", "true".to_owned());
+            }
+        }
+        put("tags", json!(labels));
+        CommitInfo(info)
+    }
+}
+
+/// Where the commit of a version lies.
+pub(super) fn commit_path(root: &Path, version: u64) -> Path {
+    log_dir(root).join(format!("{version:020}.json"))
+}
+
+/// Where the log of a table lies.
+pub(super) fn log_dir(root: &Path) -> Path {
+    root.clone().join("_delta_log")
+}
+
+/// Where the file of an `add` lies in the store.
+pub(super) fn output_path(root: &Path, uri: &str) -> String {
+    let path = decode_path(uri);
+    match root.as_ref() {
+        "" => path,
+        root => format!("{root}/{path}"),
+    }
+}
+
+/// What an entry put in, as its commit says.
+pub(super) fn entry_of(root: &Path, version: u64, actions: &[Action]) -> Entry {
+    let outputs = actions.iter().filter_map(|action| match action {
+        Action::Add(add) => Some(OutputFile {
+            path: output_path(root, &add.path),
+            size: u64::try_from(add.size).unwrap_or(0),
+            rows: add.num_records().unwrap_or(0),
+        }),
+        _ => None,
+    });
+    Entry {
+        version,
+        outputs: outputs.collect(),
+    }
+}
+
+/// What is written into the table to tell whose entry it is.
+fn own_marker(commit: &TableCommit) -> Result<Marker> {
+    let adopts = matches!(commit.change, TableChange::Adopt { .. });
+    let plan_hash = match commit.plan_hash {
+        Some(hash) if !adopts => hash.prefix(),
+        None if adopts => HashPrefix::from_u64(0),
+        _ => return Err(invalid("an entry has a plan, and an adoption has none")),
+    };
+    if adopts != (commit.seq == Seq::ZERO) {
+        return Err(invalid(format!(
+            "seq 0 is for adopting a table, and only that. seq=`{}`",
+            commit.seq
+        )));
+    }
+    let base_seq = commit.base.map_or(Seq::ZERO, |(seq, _)| seq);
+    if !adopts && base_seq != commit.seq.previous() {
+        return Err(invalid(format!(
+            "the base of an entry is the entry before it. seq=`{}` base=`{base_seq}`",
+            commit.seq
+        )));
+    }
+    Ok(Marker {
+        seq: commit.seq,
+        outcome: commit_outcome(&commit.change),
+        plan_hash,
+        attempt: commit.attempt,
+    })
+}
+
+fn commit_outcome(change: &TableChange) -> Outcome {
+    match change {
+        TableChange::Void { .. } => Outcome::Void,
+        TableChange::Adopt { .. } | TableChange::Append { .. } => Outcome::Data,
+    }
+}
+
+fn outcome_name(commit: &TableCommit) -> &'static str {
+    match commit.change {
+        TableChange::Adopt { .. } => "adopt",
+        TableChange::Append { .. } => "data",
+        TableChange::Void { .. } => "void",
+    }
+}
+
+/// The same attempt at the same entry has the same id, whoever makes it and how often.
+fn commit_txn_id(commit: &TableCommit) -> Uuid {
+    fn id_of(lane: LaneId, rest: &str) -> Uuid {
+        let digest = Sha256::digest(format!("firnline commit {lane} {rest}"));
+        let mut bytes = [0; 16];
+        bytes
+            .iter_mut()
+            .zip(digest.as_slice())
+            .for_each(|(to, from)| *to = *from);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+    let kind = outcome_name(commit);
+    id_of(commit.lane, &format!("{} {} {kind}", commit.seq, commit.attempt))
+}
+
+fn commit_labels(commit: &TableCommit) -> BTreeMap<&'static str, String> {
+    let mut labels = BTreeMap::from([
+        ("firnline.lane", commit.lane.to_string()),
+        ("firnline.seq", commit.seq.to_string()),
+    ]);
+    labels.extend(commit.plan_hash.map(|hash| ("firnline.planHash", hash.to_string())));
+    labels
+}
+
+fn tags(commit: &TableCommit) -> BTreeMap<String, Option<String>> {
+    commit_labels(commit)
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), Some(value)))
+        .collect()
+}
+
+fn relative_path<'a>(root: &Path, path: &'a str) -> Result<&'a str> {
+    let outside = || {
+        invalid(format!(
+            "data file does not lie under the table. path=`{path}` table=`{root}`"
+        ))
+    };
+    let relative = match root.as_ref() {
+        "" => path,
+        root => path
+            .strip_prefix(root)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .ok_or_else(outside)?,
+    };
+    // Names that begin so are hidden from readers, and a colon would make the first part a scheme.
+    let first = relative.split('/').next().unwrap_or_default();
+    if relative.is_empty() || relative.starts_with(['_', '.']) || first.contains(':') {
+        return Err(outside());
+    }
+    Ok(relative)
+}
+
+fn signed(what: &str, value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|_| invalid(format!("{what} is too large. value=`{value}`")))
+}
+
+fn high_water_mark(configuration: &str) -> Option<i64> {
+    serde_json::from_str::<Value>(configuration)
+        .ok()?
+        .get("rowIdHighWaterMark")?
+        .as_i64()
+}
+
+fn row_ids_exhausted() -> Error {
+    unsupported("row ids are exhausted")
+}
+
+/// Table properties that a new table may have: those that need no table feature.
+const NEW_TABLE_PROPERTIES: [&str; 13] = [
+    "delta.appendOnly",
+    "delta.checkpoint.writeStatsAsJson",
+    "delta.checkpoint.writeStatsAsStruct",
+    "delta.checkpointInterval",
+    "delta.dataSkippingNumIndexedCols",
+    "delta.dataSkippingStatsColumns",
+    "delta.deletedFileRetentionDuration",
+    "delta.enableExpiredLogCleanup",
+    "delta.logRetentionDuration",
+    "delta.parquet.compression.codec",
+    "delta.setTransactionRetentionDuration",
+    "delta.targetFileSize",
+    "delta.tuneFileSizesForRewrites",
+];
+
+/// Protocol and metadata of a table that is created with the columns of a plan.
+pub(super) fn new_table(schema: &Schema, commit: &TableCommit, options: &DeltaOptions) -> Result<(Protocol, Metadata)> {
+    let stored = new_table_schema(schema, options)?;
+    let protocol = if has_timestamp_ntz(stored.fields()) {
+        let ntz = || "timestampNtz".to_owned();
+        let append_only = options.configuration.contains_key("delta.appendOnly");
+        Protocol {
+            min_reader_version: 3,
+            min_writer_version: 7,
+            reader_features: Some(vec![ntz()]),
+            writer_features: Some(
+                append_only
+                    .then(|| "appendOnly".to_owned())
+                    .into_iter()
+                    .chain([ntz()])
+                    .collect(),
+            ),
+        }
+    } else {
+        Protocol {
+            min_reader_version: 1,
+            min_writer_version: 2,
+            ..Protocol::default()
+        }
+    };
+    let metadata = Metadata {
+        id: commit.new_table_uuid.to_string(),
+        schema_string: schema_string(&stored)?,
+        created_time: Some(commit.now.as_millis()),
+        configuration: options.configuration.clone(),
+        ..Metadata::default()
+    };
+    Ok((protocol, metadata))
+}
+
+/// The columns of a table that is created with the columns of a plan.
+pub(super) fn new_table_schema(schema: &Schema, options: &DeltaOptions) -> Result<Schema> {
+    for (key, value) in &options.configuration {
+        let interval = key.ends_with("Duration") && key.starts_with("delta.");
+        if interval && parse_interval_ms(value).is_none() {
+            return Err(invalid(format!("not an interval. property=`{key}` value=`{value}`")));
+        }
+        if key.starts_with("delta.") && !NEW_TABLE_PROPERTIES.contains(&key.as_str()) {
+            return Err(unsupported(format!(
+                "property cannot be set on a new table. property=`{key}`"
+            )));
+        }
+    }
+    let canonical = super::canonical::canonical_schema(schema)
+        .map_err(|reason| Error::new(ErrorKind::Unsupported, format!("no table can be made: {reason}")))?;
+    Ok(without_void(&canonical))
+}

@@ -1,0 +1,289 @@
+//! Reads a table's log from an object store.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
+
+use super::action::Action;
+use super::checkpoint::{CheckpointState, read_state};
+use super::commit::{commit_path, log_dir};
+use super::error::LogError;
+use super::hint;
+use super::parquet_stream::read_object;
+use super::segment::{CheckpointFiles, Listing};
+use super::snapshot::{PartialSnapshot, Snapshot};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How often a log is listed again when writers or a clean-up overtook the listing.
+const LISTINGS: usize = 3;
+
+/// The log of one table.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+}
+
+/// A table as its log has it.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded {
+    pub(super) snapshot: Snapshot,
+    /// The commit that makes the snapshot's version, where it is still there.
+    newest_commit: Option<ObjectMeta>,
+}
+
+/// A checkpoint and the commits after it.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) checkpoint: Option<(CheckpointFiles, CheckpointState)>,
+    pub(super) commits: Vec<(u64, ObjectMeta)>,
+}
+
+impl Log {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, root: Path) -> Self {
+        Self { store, root }
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn dir(&self) -> Path {
+        log_dir(&self.root)
+    }
+
+    /// The actions of a commit; `None` when there is none of this version, or not any more.
+    pub(super) async fn commit(&self, version: u64) -> Result<Option<Vec<Action>>> {
+        Ok(self.commit_object(version).await?.map(|(actions, _)| actions))
+    }
+
+    async fn commit_object(&self, version: u64) -> Result<Option<(Vec<Action>, ObjectMeta)>> {
+        let path = commit_path(&self.root, version);
+        match read_object(&self.store, &path).await? {
+            Some((bytes, meta)) => Ok(Some((at(&path, Action::parse_commit(&bytes))?, meta))),
+            None => Ok(None),
+        }
+    }
+
+    /// The table; `None` when there is no log. `known` spares reading what has been read before.
+    pub(super) async fn load(&self, known: Option<&Loaded>) -> Result<Option<Loaded>> {
+        if let Some(known) = known
+            && let Some(loaded) = self.go_on(known).await?
+        {
+            return Ok(Some(loaded));
+        }
+        let mut last = None;
+        for _ in 0..LISTINGS {
+            match self.load_once().await {
+                Ok(loaded) => return Ok(loaded),
+                Err(Overtaken::Retry(error)) => last = Some(error),
+                Err(Overtaken::Final(error)) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::new(ErrorKind::Internal, "log was never listed")))
+    }
+
+    /// Reads on from a state that was read before, if its newest commit is still the very same object:
+    /// a table that was dropped, rolled back or made anew must not be taken for the old one.
+    async fn go_on(&self, known: &Loaded) -> Result<Option<Loaded>> {
+        let Some(newest) = known.newest_commit.as_ref().filter(|meta| meta.e_tag.is_some()) else {
+            return Ok(None);
+        };
+        let mut listing = Listing::default();
+        self.list(&mut listing, Some(known.snapshot.version())).await?;
+        if listing.commit(known.snapshot.version()).map(identity) != Some(identity(newest)) {
+            return Ok(None);
+        }
+        let last = listing.newest().unwrap_or_default();
+        let Ok(commits) = listing.commits_after(Some(known.snapshot.version()), last) else {
+            return Ok(None);
+        };
+        let mut loaded = known.clone();
+        for (version, _) in commits {
+            match self.commit_object(version).await? {
+                Some((actions, meta)) => {
+                    loaded.snapshot.apply(&actions)?;
+                    loaded.newest_commit = Some(meta);
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(loaded))
+    }
+
+    async fn load_once(&self) -> Result<Option<Loaded>, Overtaken> {
+        let Some(segment) = self.segment(None).await? else {
+            return Ok(None);
+        };
+        let mut state = PartialSnapshot::default();
+        let mut version = 0;
+        if let Some((checkpoint, contents)) = &segment.checkpoint {
+            version = checkpoint.version;
+            for action in &contents.actions {
+                state.apply(action, None);
+            }
+            // A checkpoint holds neither the time nor the writer of its own version.
+            if segment.commits.is_empty()
+                && let Some((actions, meta)) = self.commit_object(version).await?
+            {
+                actions.iter().for_each(|action| state.apply(action, Some(version)));
+                let snapshot = state.finish(version)?;
+                return Ok(Some(Loaded {
+                    snapshot,
+                    newest_commit: Some(meta),
+                }));
+            }
+        }
+        let mut newest_commit = None;
+        for (commit, _) in &segment.commits {
+            let Some((actions, meta)) = self.commit_object(*commit).await? else {
+                return Err(Overtaken::Retry(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("a commit went away while the log was read. version=`{commit}`"),
+                )));
+            };
+            state.begin_commit();
+            actions.iter().for_each(|action| state.apply(action, Some(*commit)));
+            (version, newest_commit) = (*commit, Some(meta));
+        }
+        Ok(Some(Loaded {
+            snapshot: state.finish(version)?,
+            newest_commit,
+        }))
+    }
+
+    /// What has to be read for the version `at`, or the newest.
+    pub(super) async fn segment(&self, at: Option<u64>) -> Result<Option<Segment>, Overtaken> {
+        let hint = read_object(&self.store, &self.dir().join(hint::NAME)).await?;
+        if let Some((bytes, _)) = &hint
+            && let Some(version) = hint::parse_hint(bytes)
+        {
+            let mut listing = Listing::default();
+            self.list(&mut listing, Some(version)).await?;
+            let known =
+                |checkpoints: &[CheckpointFiles]| checkpoints.iter().any(|c| at.is_none_or(|at| c.version <= at));
+            // A hint that dangles, or names a checkpoint that nobody can read, is none.
+            if known(&listing.checkpoints_newest_first())
+                && let Ok(Some(segment)) = self.choose(&listing, at, false).await
+            {
+                return Ok(Some(segment));
+            }
+        }
+        let mut listing = Listing::default();
+        self.list(&mut listing, None).await?;
+        let segment = self.choose(&listing, at, true).await?;
+        if segment.is_none() && hint.is_some() {
+            // Not a place without a table: the log of one that was there is lost.
+            return Err(LogError::Missing {
+                action: "commit",
+                version: 0,
+            }
+            .into());
+        }
+        Ok(segment)
+    }
+
+    async fn choose(&self, listing: &Listing, at: Option<u64>, whole: bool) -> Result<Option<Segment>, Overtaken> {
+        let Some(newest) = listing.newest() else {
+            return Ok(None);
+        };
+        let newest = at.unwrap_or(newest);
+        let mut failure = None;
+        for checkpoint in listing.checkpoints_newest_first() {
+            if checkpoint.version > newest {
+                continue;
+            }
+            let commits = match listing.commits_after(Some(checkpoint.version), newest) {
+                Ok(commits) => commits,
+                Err(gap) => {
+                    failure.get_or_insert(Overtaken::Retry(gap.into()));
+                    continue;
+                }
+            };
+            match read_state(&self.store, &checkpoint).await {
+                Ok(state) => {
+                    return Ok(Some(Segment {
+                        checkpoint: Some((checkpoint, state)),
+                        commits,
+                    }));
+                }
+                // Half written, or not for us to understand: an older one and the commits after it will do.
+                Err(error) if error.kind() != ErrorKind::Unavailable => {
+                    failure.get_or_insert(Overtaken::Final(error));
+                }
+                Err(error) => return Err(Overtaken::Retry(error)),
+            }
+        }
+        if !whole {
+            return Ok(None);
+        }
+        match listing.commits_after(None, newest) {
+            Ok(commits) => Ok(Some(Segment {
+                checkpoint: None,
+                commits,
+            })),
+            Err(gap) => Err(failure.unwrap_or_else(|| Overtaken::Retry(gap.into()))),
+        }
+    }
+
+    async fn list(&self, listing: &mut Listing, from: Option<u64>) -> Result<()> {
+        let dir = self.dir();
+        let failed = |e| Error::from_store("list", &dir, e);
+        let mut objects = match from {
+            // Every name of this version begins with it and is longer, so none is left out.
+            Some(version) => {
+                let offset = dir.clone().join(format!("{version:020}"));
+                self.store.list_with_offset(Some(&dir), &offset)
+            }
+            None => self.store.list(Some(&dir)),
+        };
+        while let Some(object) = objects.try_next().await.map_err(failed)? {
+            listing.push(&dir, object);
+        }
+        Ok(())
+    }
+}
+
+/// Why a log could not be read.
+#[derive(Debug)]
+pub(super) enum Overtaken {
+    Final(Error),
+    /// Perhaps the listing was overtaken by a writer or a clean-up: list again.
+    Retry(Error),
+}
+
+impl From<Error> for Overtaken {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl From<Overtaken> for Error {
+    fn from(overtaken: Overtaken) -> Self {
+        match overtaken {
+            Overtaken::Final(error) | Overtaken::Retry(error) => error,
+        }
+    }
+}
+
+impl From<LogError> for Overtaken {
+    fn from(error: LogError) -> Self {
+        Self::Final(error.into())
+    }
+}
+
+/// Times are left out: a listing may give them finer than a read.
+fn identity(meta: &ObjectMeta) -> (Option<&str>, u64) {
+    (meta.e_tag.as_deref(), meta.size)
+}
+
+/// Names the object in the error.
+fn at<T>(path: &Path, result: Result<T>) -> Result<T> {
+    result.map_err(|e| Error::new(e.kind(), format!("commit cannot be read. object=`{path}`")).with_source(e))
+}

@@ -1,0 +1,176 @@
+//! Reads a Parquet object of the log batch by batch, a row group's chosen columns in memory at a time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use object_store::{GetOptions, GetRange, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use parquet::DecodeResult;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataPushDecoder};
+
+use super::error::LogError;
+use crate::error::{Error, Result};
+
+/// Objects up to this size are fetched whole.
+const WHOLE: u64 = 1 << 20;
+/// Rows of a batch.
+const BATCH_ROWS: usize = 4_096;
+
+/// Batches of some columns of a Parquet object.
+#[derive(Debug)]
+pub(super) struct ParquetStream {
+    source: Source,
+    decoder: ParquetPushDecoder,
+}
+
+/// Where the bytes come from.
+#[derive(Debug)]
+struct Source {
+    store: Arc<dyn ObjectStore>,
+    object: ObjectMeta,
+    whole: Option<Bytes>,
+}
+
+impl ParquetStream {
+    /// Opens `object` for the top-level columns of these names, or parts of them (`add.path`); what is not
+    /// there is left out.
+    pub(super) async fn open(store: Arc<dyn ObjectStore>, object: ObjectMeta, columns: &[&str]) -> Result<Self> {
+        let mut source = Source::new(store, object).await?;
+        let size = source.object.size;
+        let mut footer = ParquetMetaDataPushDecoder::try_new(size)
+            .map_err(|e| source.damaged(e))?
+            .with_page_index_policy(PageIndexPolicy::Skip);
+        let metadata = loop {
+            match footer.try_decode().map_err(|e| source.damaged(e))? {
+                DecodeResult::Data(metadata) => break metadata,
+                DecodeResult::NeedsData(ranges) => {
+                    let data = source.fetch(&ranges).await?;
+                    footer.push_ranges(ranges, data).map_err(|e| source.damaged(e))?;
+                }
+                DecodeResult::Finished => {
+                    return Err(source.damaged(ParquetError::EOF("no footer".to_owned())));
+                }
+            }
+        };
+        // An embedded Arrow schema would bring string views and dictionaries along.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetPushDecoderBuilder::try_new_decoder_with_options(Arc::new(metadata), options)
+            .map_err(|e| source.damaged(e))?;
+        let projection = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        let decoder = builder
+            .with_projection(projection)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(|e| source.damaged(e))?;
+        Ok(Self { source, decoder })
+    }
+
+    /// The next batch, `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            match self.decoder.try_decode().map_err(|e| self.source.damaged(e))? {
+                DecodeResult::Data(batch) => return Ok(Some(batch)),
+                DecodeResult::Finished => return Ok(None),
+                DecodeResult::NeedsData(ranges) => {
+                    let data = self.source.fetch(&ranges).await?;
+                    self.decoder
+                        .push_ranges(ranges, data)
+                        .map_err(|e| self.source.damaged(e))?;
+                }
+            }
+        }
+    }
+}
+
+impl Source {
+    async fn new(store: Arc<dyn ObjectStore>, object: ObjectMeta) -> Result<Self> {
+        let mut source = Self {
+            store,
+            object,
+            whole: None,
+        };
+        if source.object.size <= WHOLE {
+            source.whole = Some(source.get(0..source.object.size).await?);
+        }
+        Ok(source)
+    }
+
+    fn damaged(&self, source: ParquetError) -> Error {
+        LogError::Checkpoint {
+            object: self.object.location.to_string(),
+            source,
+        }
+        .into()
+    }
+
+    async fn fetch(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        if let Some(whole) = &self.whole {
+            let slice = |range: &Range<u64>| {
+                let start = usize::try_from(range.start).ok()?;
+                let end = usize::try_from(range.end).ok()?;
+                (start <= end && end <= whole.len()).then(|| whole.slice(start..end))
+            };
+            let slices: Option<Vec<_>> = ranges.iter().map(slice).collect();
+            return slices.ok_or_else(|| self.damaged(ParquetError::EOF("range beyond the end".to_owned())));
+        }
+        object_store::coalesce_ranges(ranges, |range| self.get(range), OBJECT_STORE_COALESCE_DEFAULT).await
+    }
+
+    async fn get(&self, range: Range<u64>) -> Result<Bytes> {
+        let torn = || LogError::Torn {
+            object: self.object.location.to_string(),
+        };
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let length = range.end.saturating_sub(range.start);
+        let mut options = GetOptions::new().with_range(Some(GetRange::Bounded(range)));
+        // Another writer may replace a checkpoint: bytes of two must never be mixed.
+        options.if_match.clone_from(&self.object.e_tag);
+        let failed = |e| match e {
+            object_store::Error::Precondition { .. } => torn().into(),
+            e => Error::from_store("get", &self.object.location, e),
+        };
+        let result = self
+            .store
+            .get_opts(&self.object.location, options)
+            .await
+            .map_err(failed)?;
+        let bytes = result
+            .bytes()
+            .await
+            .map_err(|e| Error::from_store("get", &self.object.location, e))?;
+        if u64::try_from(bytes.len()).ok() == Some(length) {
+            Ok(bytes)
+        } else {
+            Err(torn().into())
+        }
+    }
+}
+
+/// The object at a path, whole, with what the store says of it; `None` where there is none.
+pub(super) async fn read_object(
+    store: &dyn ObjectStore,
+    path: &object_store::path::Path,
+) -> Result<Option<(Bytes, ObjectMeta)>> {
+    let result = match store.get(path).await {
+        Ok(result) => result,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(e) => return Err(Error::from_store("get", path, e)),
+    };
+    let meta = result.meta.clone();
+    let bytes = result.bytes().await.map_err(|e| Error::from_store("get", path, e))?;
+    if u64::try_from(bytes.len()).ok() == Some(meta.size) {
+        Ok(Some((bytes, meta)))
+    } else {
+        Err(LogError::Torn {
+            object: path.to_string(),
+        }
+        .into())
+    }
+}
