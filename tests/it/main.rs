@@ -1,0 +1,3 @@
+//! Integration tests: one binary, so that arrow and parquet are linked once.
+
+mod merge;
