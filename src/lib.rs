@@ -21,11 +21,13 @@ pub mod event;
 mod halt;
 mod ids;
 mod ledger;
+mod merge;
 mod naming;
 mod options;
 mod place;
 mod plan;
 mod quarantine;
+mod schema;
 mod sink;
 mod state;
 mod status;
@@ -49,11 +51,16 @@ pub use event::{EventBatch, EventMessage, EventSource, ObjectEvent, ObjectEventK
 pub use halt::Halt;
 pub use ids::{AttemptId, HashPrefix, LaneId, PlanHash, Randomness, Seq, Sha256Digest, SystemRandomness};
 pub use naming::DefaultFileNames;
+pub use merge::{
+    DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeError, MergeInput, MergeObserver, MergeOptions,
+    MergeOutput, MergeTarget, ParquetMerger, SourceError, SourceFooter, read_footer,
+};
 pub use naming::{BadName, ETag, FileName, FileNameParser, Namespace, NotSourceFile, ObjectKey, SourceFile, WriterId};
 pub use options::*;
 pub use place::Place;
 pub use plan::{Plan, PlannedSource, Window};
 pub use quarantine::QuarantineReason;
+pub use schema::{Unified, from_parquet, strip_metadata, unify};
 pub use sink::{
     BadSource, CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, Outcome, OutputFile, Table, TableChange,
     TableCommit, TableInfo, TableLayout, TableProvider, TableSink, TableState,

@@ -8,3 +8,6 @@ mod state_races;
 
 mod status;
 mod window;
+//! Integration tests: one binary, so that arrow and parquet are linked once.
+
+mod merge;

@@ -1,0 +1,84 @@
+//! What a merge holds, counted against its budget.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts bytes held, and the most that were held at once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    held: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Memory {
+    /// Counts `bytes` until the reservation is dropped.
+    pub(super) fn hold(&self, bytes: u64) -> Held {
+        let mut held = Held {
+            memory: self.clone(),
+            bytes: 0,
+        };
+        held.resize(bytes);
+        held
+    }
+
+    /// The most bytes held at once.
+    pub(super) fn peak(&self) -> u64 {
+        self.0.peak.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that are counted as held.
+#[derive(Debug)]
+pub(super) struct Held {
+    memory: Memory,
+    bytes: u64,
+}
+
+impl Held {
+    pub(super) fn resize(&mut self, bytes: u64) {
+        let counts = &self.memory.0;
+        if bytes >= self.bytes {
+            let more = bytes - self.bytes;
+            let held = counts.held.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+            counts.peak.fetch_max(held, Ordering::Relaxed);
+        } else {
+            counts.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.resize(0);
+    }
+}
+
+/// A size as `usize`; what does not fit is larger than any memory.
+pub(super) fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_outlives_what_is_released() {
+        let memory = Memory::default();
+        let mut first = memory.hold(10);
+        let second = memory.hold(5);
+        drop(second);
+        first.resize(12);
+        drop(first);
+        assert_eq!(memory.peak(), 15);
+        assert_eq!(memory.0.held.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,326 @@
+//! Reading the footer of a source in one request, and checking what it claims.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parquet::basic::Compression;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+
+use super::error::SourceError;
+use super::fetch::{Extent, fetch_ranges, fetch_tail, no_etag};
+use super::thrift::{LIST, Malformed, STRUCT, Walker};
+use crate::ids::Sha256Digest;
+use crate::naming::ETag;
+use crate::quarantine::QuarantineReason;
+use crate::schema;
+
+/// What the first request reads of a source's end.
+const TAIL_BYTES: u64 = 64 << 10;
+/// Longest footer that is read.
+const MAX_FOOTER_BYTES: u64 = 16 << 20;
+/// Deepest nesting of a schema; decoding recurses that deep.
+const MAX_SCHEMA_DEPTH: u64 = 64;
+/// Most nodes of a schema.
+const MAX_SCHEMA_NODES: u64 = 20_000;
+/// Most row groups: Parquet's ordinals are 16 bits wide.
+const MAX_ROW_GROUPS: u64 = 32_767;
+/// Most column chunks, each of which takes some hundred bytes of memory.
+const MAX_COLUMN_CHUNKS: u64 = 200_000;
+/// Most rows per byte of a file: even one run of a constant is denser only by intent.
+const MAX_ROWS_PER_BYTE: u64 = 1 << 16;
+/// Length and magic after the footer.
+const TRAILER: usize = 8;
+
+/// The footer of a source, checked.
+#[derive(Clone, Debug)]
+pub struct SourceFooter {
+    /// Where the source lies.
+    pub location: Path,
+    /// Its exact bytes.
+    pub size: u64,
+    /// The entity tag of the content that was read.
+    pub etag: ETag,
+    /// SHA-256 of the footer with its length and magic.
+    pub digest: Sha256Digest,
+    /// Its rows.
+    pub rows: u64,
+    /// Its schema, from the Parquet schema alone and without metadata.
+    pub schema: SchemaRef,
+    /// The footer as Parquet has it.
+    pub metadata: Arc<ParquetMetaData>,
+    /// The whole file, if the first read covered it (at most 64 KiB), so that merging needs no other.
+    pub content: Option<Bytes>,
+}
+
+impl SourceFooter {
+    /// Lets go of the file's content: it is read again when it is merged.
+    #[must_use]
+    pub fn without_content(mut self) -> Self {
+        self.content = None;
+        self
+    }
+
+    /// About how many bytes of memory this footer takes.
+    pub fn memory_size(&self) -> u64 {
+        let content = self.content.as_ref().map_or(0, Bytes::len);
+        self.metadata.memory_size().saturating_add(content) as u64
+    }
+}
+
+/// Reads the footer of the source at `location`: with one request, or two if the footer is long.
+///
+/// With `if_match` only content with that entity tag is read. Dropping the future leaves nothing behind.
+///
+/// # Errors
+///
+/// [`SourceError::Bad`]: set the source aside. [`SourceError::Unavailable`]: try again later, unless its kind is
+/// `Unsupported`, which says that the store cannot be used.
+pub async fn read_footer(
+    store: &dyn ObjectStore,
+    location: &Path,
+    if_match: Option<&ETag>,
+) -> Result<SourceFooter, SourceError> {
+    let (meta, mut tail) = fetch_tail(store, location, if_match, TAIL_BYTES).await?;
+    let etag = meta.e_tag.as_ref().map(ETag::new).ok_or_else(|| no_etag(location))?;
+    let footer_start = footer_start(&tail, meta.size)?;
+    if footer_start < tail.start {
+        let range = footer_start..tail.start;
+        let head = fetch_ranges(store, location, &etag, std::slice::from_ref(&range)).await?;
+        let mut bytes: Vec<u8> = Vec::new();
+        for extent in head {
+            bytes.extend_from_slice(&extent.bytes);
+        }
+        bytes.extend_from_slice(&tail.bytes);
+        tail = Extent {
+            start: footer_start,
+            bytes: bytes.into(),
+        };
+    }
+    let footer = tail
+        .slice(&(footer_start..meta.size))
+        .ok_or_else(|| QuarantineReason::corrupt("footer out of reach"))?;
+    let metadata = parse(&footer, footer_start)?;
+    let schema = schema::from_parquet(metadata.file_metadata())?;
+    Ok(SourceFooter {
+        location: location.clone(),
+        size: meta.size,
+        etag,
+        digest: Sha256Digest::of(&footer),
+        rows: u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0),
+        schema,
+        metadata: Arc::new(metadata),
+        content: (tail.start == 0).then_some(tail.bytes),
+    })
+}
+
+/// Where the footer starts, from the last eight bytes.
+fn footer_start(tail: &Extent, size: u64) -> Result<u64, QuarantineReason> {
+    // `PAR1` in front, length and magic behind.
+    if size < 4 + TRAILER as u64 {
+        return Err(QuarantineReason::corrupt("too short to be Parquet"));
+    }
+    let trailer = tail.bytes.last_chunk::<TRAILER>();
+    let [a, b, c, d, magic @ ..] = trailer.ok_or_else(|| QuarantineReason::corrupt("too short to be Parquet"))?;
+    match magic {
+        b"PAR1" => {}
+        b"PARE" => return Err(QuarantineReason::Encrypted),
+        _ => return Err(QuarantineReason::corrupt("no Parquet magic at the end")),
+    }
+    let length = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
+    if length > MAX_FOOTER_BYTES {
+        return Err(too_large("footer bytes", length, MAX_FOOTER_BYTES));
+    }
+    size.checked_sub(TRAILER as u64 + length)
+        .filter(|start| *start >= 4)
+        .ok_or_else(|| QuarantineReason::corrupt("footer longer than the file"))
+}
+
+/// Parses a footer that ends in length and magic, after its claims have been checked.
+fn parse(footer: &[u8], footer_start: u64) -> Result<ParquetMetaData, QuarantineReason> {
+    let thrift = footer.get(..footer.len().saturating_sub(TRAILER)).unwrap_or_default();
+    check_shape(thrift)?;
+    // The parser asserts what only a broken file breaks; such a panic is caught as one more way to be corrupt.
+    let metadata = catch_unwind(AssertUnwindSafe(|| ParquetMetaDataReader::decode_metadata(thrift)))
+        .map_err(|_| QuarantineReason::corrupt("the footer broke the parser"))?
+        .map_err(QuarantineReason::corrupt)?;
+    check_claims(&metadata, footer_start)?;
+    Ok(metadata)
+}
+
+/// Checks counts and nesting on the bytes, before anything is allocated by them.
+fn check_shape(thrift: &[u8]) -> Result<(), QuarantineReason> {
+    let mut shape = Shape::default();
+    Walker::new(thrift)
+        .fields(|walker, id, kind| match (id, kind) {
+            (2, LIST) => walk_schema(walker, &mut shape).map(|()| true),
+            (4, LIST) => walk_row_groups(walker, &mut shape).map(|()| true),
+            (8, STRUCT) => {
+                shape.encrypted = true;
+                Ok(false)
+            }
+            _ => Ok(false),
+        })
+        .map_err(|e| QuarantineReason::corrupt(format!("footer {e}")))?;
+    if shape.encrypted {
+        return Err(QuarantineReason::Encrypted);
+    }
+    for (what, value, limit) in [
+        ("schema depth", shape.depth, MAX_SCHEMA_DEPTH),
+        ("schema nodes", shape.nodes, MAX_SCHEMA_NODES),
+        ("row groups", shape.row_groups, MAX_ROW_GROUPS),
+        ("column chunks", shape.chunks, MAX_COLUMN_CHUNKS),
+    ] {
+        if value > limit {
+            return Err(too_large(what, value, limit));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Shape {
+    depth: u64,
+    nodes: u64,
+    row_groups: u64,
+    chunks: u64,
+    encrypted: bool,
+}
+
+fn walk_schema(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Malformed> {
+    let (count, kind) = walker.list()?;
+    if kind != STRUCT {
+        return Err(Malformed::Unknown);
+    }
+    shape.nodes = count as u64;
+    // Children still to come, per level.
+    let mut open: Vec<u64> = Vec::new();
+    for _ in 0..count {
+        let mut children = 0;
+        walker.fields(|walker, id, kind| {
+            if id == 5 {
+                children = u64::try_from(walker.int(kind)?).map_err(|_| Malformed::Unknown)?;
+            }
+            Ok(id == 5)
+        })?;
+        if let Some(left) = open.last_mut() {
+            *left = left.saturating_sub(1);
+        }
+        if children > 0 {
+            open.push(children);
+            // The root is no level of nesting.
+            shape.depth = shape.depth.max(open.len() as u64 - 1);
+        }
+        while open.last() == Some(&0) {
+            open.pop();
+        }
+        // Walking on would only use memory; the cap is reported by the caller.
+        if shape.depth > MAX_SCHEMA_DEPTH {
+            open.truncate(1);
+        }
+    }
+    Ok(())
+}
+
+fn walk_row_groups(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Malformed> {
+    let (count, kind) = walker.list()?;
+    if kind != STRUCT {
+        return Err(Malformed::Unknown);
+    }
+    shape.row_groups = count as u64;
+    for _ in 0..count {
+        walker.fields(|walker, id, kind| {
+            if (id, kind) != (1, LIST) {
+                return Ok(false);
+            }
+            let (chunks, kind) = walker.list()?;
+            if kind != STRUCT {
+                return Err(Malformed::Unknown);
+            }
+            shape.chunks += chunks as u64;
+            for _ in 0..chunks {
+                walker.fields(|_, id, kind| {
+                    // Column chunk: crypto metadata.
+                    shape.encrypted |= (id, kind) == (8, STRUCT);
+                    Ok(false)
+                })?;
+            }
+            Ok(true)
+        })?;
+    }
+    Ok(())
+}
+
+/// Checks that numbers agree with each other and with the file.
+fn check_claims(metadata: &ParquetMetaData, footer_start: u64) -> Result<(), QuarantineReason> {
+    let corrupt = |detail: &str| QuarantineReason::corrupt(detail);
+    let natural = |number: i64| u64::try_from(number).map_err(|_| corrupt("a count in the footer is negative"));
+    let rows = natural(metadata.file_metadata().num_rows())?;
+    let limit = footer_start.saturating_mul(MAX_ROWS_PER_BYTE);
+    if rows > limit {
+        return Err(too_large("rows for its bytes", rows, limit));
+    }
+    let leaves = metadata.file_metadata().schema_descr().num_columns();
+    let (mut sum, mut bytes) = (0_u64, 0_u64);
+    for group in metadata.row_groups() {
+        sum = sum.saturating_add(natural(group.num_rows())?);
+        if group.num_columns() != leaves {
+            return Err(corrupt("a row group lacks columns"));
+        }
+        for chunk in group.columns() {
+            codec_available(chunk.compression())?;
+            if chunk.file_path().is_some() {
+                return Err(corrupt("a column chunk lies in another file"));
+            }
+            natural(chunk.num_values())?;
+            natural(chunk.uncompressed_size())?;
+            let length = natural(chunk.compressed_size())?;
+            let data = natural(chunk.data_page_offset())?;
+            let start = chunk.dictionary_page_offset().map_or(Ok(data), natural)?;
+            let end = start
+                .checked_add(length)
+                .ok_or_else(|| corrupt("a column chunk overflows"))?;
+            if start < 4 || data < start || end > footer_start {
+                return Err(corrupt("a column chunk lies outside the file"));
+            }
+            bytes = bytes.saturating_add(length);
+        }
+    }
+    if sum != rows {
+        return Err(corrupt("the row groups do not add up to the file's rows"));
+    }
+    if bytes > footer_start {
+        return Err(corrupt("the column chunks overlap"));
+    }
+    Ok(())
+}
+
+fn codec_available(codec: Compression) -> Result<(), QuarantineReason> {
+    let (name, feature, available) = match codec {
+        Compression::UNCOMPRESSED => return Ok(()),
+        Compression::SNAPPY => ("snappy", "snap", cfg!(feature = "snap")),
+        Compression::GZIP(_) => ("gzip", "gzip", cfg!(feature = "gzip")),
+        Compression::BROTLI(_) => ("brotli", "brotli", cfg!(feature = "brotli")),
+        Compression::LZ4 | Compression::LZ4_RAW => ("lz4", "lz4", cfg!(feature = "lz4")),
+        Compression::ZSTD(_) => ("zstd", "zstd", cfg!(feature = "zstd")),
+        Compression::LZO => ("lzo", "none", false),
+    };
+    if available {
+        return Ok(());
+    }
+    Err(QuarantineReason::CodecUnavailable {
+        codec: name.to_owned(),
+        feature: feature.to_owned(),
+    })
+}
+
+pub(super) fn too_large(what: &str, value: u64, limit: u64) -> QuarantineReason {
+    QuarantineReason::TooLarge {
+        what: what.to_owned(),
+        value,
+        limit,
+    }
+}

@@ -1,0 +1,569 @@
+//! Reads one input: batches of the plan's columns with their keys, in the order in which they are checked.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use arrow::row::{OwnedRow, Rows};
+use bytes::Bytes;
+use bytes::buf::{Buf, Reader};
+use object_store::ObjectStore;
+use parquet::DecodeResult;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataPushDecoder, RowGroupMetaData,
+};
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::budget::{Held, Memory, to_usize};
+use super::error::{MergeError, SourceError};
+use super::fetch::{Extent, fetch_ranges};
+use super::footer::SourceFooter;
+use super::hash::RowHash;
+use super::merging::Stop;
+use super::order::KeyEncoder;
+use super::pages::PageSizes;
+use super::slices::{self, Indivisible, Slice};
+use crate::quarantine::QuarantineReason;
+use crate::schema::Caster;
+
+/// Most rows in one batch.
+pub(super) const MAX_BATCH_ROWS: usize = 8_192;
+
+/// What the readers of one merge share.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// The plan's columns; in a merge with passes the ordinal after them.
+    pub(super) schema: SchemaRef,
+    /// The plan's columns, as inputs have them.
+    pub(super) columns: SchemaRef,
+    pub(super) keys: Option<Arc<KeyEncoder>>,
+    pub(super) memory: Memory,
+    /// Sums the rows of the inputs, where the outputs are to be compared with them.
+    pub(super) hash: Option<Arc<Mutex<RowHash>>>,
+}
+
+impl Plan {
+    fn has_ordinal(&self) -> bool {
+        self.schema.fields().len() > self.columns.fields().len()
+    }
+}
+
+/// An input or an intermediate file.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) footer: SourceFooter,
+    pub(super) origin: Origin,
+}
+
+/// Where an input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An earlier pass: it carries the ranks of its rows itself.
+    Scratch,
+    /// The caller: its place among the inputs, and its rank among equal keys.
+    Source { index: usize, rank: u32 },
+}
+
+impl Origin {
+    /// The rank of all rows, 0 where each row has its own.
+    pub(super) fn rank(self) -> u32 {
+        match self {
+            Self::Scratch => 0,
+            Self::Source { rank, .. } => rank,
+        }
+    }
+
+    /// Whose fault `error` is.
+    pub(super) fn blame(self, error: SourceError) -> MergeError {
+        match (self, error) {
+            (Self::Source { index, .. }, error) => error.at(index),
+            (Self::Scratch, SourceError::Unavailable(source)) => MergeError::Scratch { source },
+            (Self::Scratch, SourceError::Bad(reason)) => {
+                MergeError::internal(format!("an intermediate file is bad: {reason}"))
+            }
+        }
+    }
+}
+
+/// Rows that have been read, converted and checked.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) rows: RecordBatch,
+    pub(super) keys: Option<Rows>,
+    _held: Held,
+}
+
+/// Why an input cannot be read on.
+enum Refusal {
+    Source(SourceError),
+    /// It would need an allotment of this size.
+    NeedsMore {
+        what: &'static str,
+        needed: u64,
+    },
+}
+
+impl From<SourceError> for Refusal {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<QuarantineReason> for Refusal {
+    fn from(reason: QuarantineReason) -> Self {
+        Self::Source(reason.into())
+    }
+}
+
+/// Reads an input from its first row to its last.
+#[derive(Debug)]
+pub(super) struct InputReader {
+    input: Input,
+    plan: Plan,
+    caster: Caster,
+    arrow: ArrowReaderMetadata,
+    /// Bytes that this reader may hold.
+    allotment: u64,
+    next_group: usize,
+    slices: VecDeque<Piece>,
+    extents: Arc<Vec<Extent>>,
+    held: Held,
+    open: Option<OpenSlice>,
+    rows: u64,
+    last_key: Option<OwnedRow>,
+}
+
+/// A slice that is still to be read, with the metadata to read it by.
+#[derive(Clone, Debug)]
+struct Piece {
+    arrow: ArrowReaderMetadata,
+    group: usize,
+    slice: Slice,
+}
+
+#[derive(Debug)]
+struct OpenSlice {
+    piece: Piece,
+    reader: SliceReader,
+    /// Rows of the slice that have been read.
+    done: usize,
+    batch_rows: usize,
+}
+
+/// The decoder, which has no `Debug`.
+struct SliceReader(ParquetRecordBatchReader);
+
+impl std::fmt::Debug for SliceReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SliceReader")
+    }
+}
+
+impl InputReader {
+    /// Prepares to read `input` with at most `allotment` bytes; reads nothing yet.
+    pub(super) fn new(input: Input, plan: &Plan, allotment: u64) -> Result<Self, MergeError> {
+        let origin = input.origin;
+        Self::prepare(input, plan, allotment).map_err(|reason| origin.blame(reason.into()))
+    }
+
+    fn prepare(mut input: Input, plan: &Plan, allotment: u64) -> Result<Self, QuarantineReason> {
+        let target = match input.origin {
+            Origin::Scratch => &plan.schema,
+            Origin::Source { .. } => &plan.columns,
+        };
+        let caster = Caster::new(&input.footer.schema, target)?;
+        let arrow = arrow_metadata(Arc::clone(&input.footer.metadata))?;
+        let extents: Vec<_> = input
+            .footer
+            .content
+            .take()
+            .map(|bytes| Extent { start: 0, bytes })
+            .into_iter()
+            .collect();
+        let held = plan.memory.hold(bytes_of(&extents));
+        Ok(Self {
+            input,
+            plan: plan.clone(),
+            caster,
+            arrow,
+            allotment,
+            next_group: 0,
+            slices: VecDeque::new(),
+            extents: Arc::new(extents),
+            held,
+            open: None,
+            rows: 0,
+            last_key: None,
+        })
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.input.origin
+    }
+
+    /// The next rows, `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Batch>, Stop> {
+        let origin = self.input.origin;
+        loop {
+            if let Some(batch) = self.decode().map_err(|reason| origin.blame(reason.into()))? {
+                return Ok(Some(self.finish(&batch)?));
+            }
+            let opened = self.open_next().await.map_err(|refusal| match refusal {
+                Refusal::Source(error) => origin.blame(error).into(),
+                Refusal::NeedsMore { what, needed } => Stop::NeedsMore { origin, what, needed },
+            })?;
+            if !opened {
+                self.extents = Arc::default();
+                self.held.resize(0);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Opens the next slice; `false` after the last.
+    async fn open_next(&mut self) -> Result<bool, Refusal> {
+        match self.next_piece().await? {
+            Some(piece) => self.open(piece).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Decodes a batch of the open slice, `None` if there is none or it is at its end.
+    fn decode(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
+        let Some(open) = &mut self.open else {
+            return Ok(None);
+        };
+        // The decoders assert what only a broken page breaks; such a panic is caught as one more way to be
+        // corrupt. The reader is not used again after it.
+        let batch = catch_unwind(AssertUnwindSafe(|| open.reader.0.next()))
+            .map_err(|_| QuarantineReason::corrupt("a page broke the decoder"))?
+            .transpose()
+            .map_err(QuarantineReason::corrupt)?;
+        let expected = open.piece.slice.rows.len();
+        let Some(batch) = batch else {
+            if open.done != expected {
+                return Err(QuarantineReason::corrupt("a row group ends before its last row"));
+            }
+            self.open = None;
+            return Ok(None);
+        };
+        open.done += batch.num_rows();
+        if open.done > expected {
+            return Err(QuarantineReason::corrupt("a row group goes on after its last row"));
+        }
+        let bytes = batch.get_array_memory_size() as u64;
+        let wanted = self.allotment / 8;
+        if bytes > wanted.saturating_mul(2) && open.batch_rows > 1 && open.done < expected {
+            // Wider rows than the pages told: go on with fewer at a time.
+            let rows = (open.batch_rows as u64).saturating_mul(wanted) / bytes.max(1);
+            open.batch_rows = to_usize(rows).max(1);
+            open.reader = build(
+                &open.piece,
+                open.done,
+                open.batch_rows,
+                &self.extents,
+                self.input.footer.size,
+            )?;
+        }
+        Ok(Some(batch))
+    }
+
+    /// Converts a batch, encodes its keys and checks their order.
+    fn finish(&mut self, decoded: &RecordBatch) -> Result<Batch, MergeError> {
+        let origin = self.input.origin;
+        let mut rows = self
+            .caster
+            .cast(decoded)
+            .map_err(|reason| origin.blame(reason.into()))?;
+        if let (Some(hash), Origin::Source { .. }) = (&self.plan.hash, origin) {
+            hash.lock().unwrap_or_else(PoisonError::into_inner).add(&rows)?;
+        }
+        if let (true, Origin::Source { rank, .. }) = (self.plan.has_ordinal(), origin) {
+            rows = with_ordinal(&rows, &self.plan.schema, rank)?;
+        }
+        let keys = match &self.plan.keys {
+            Some(encoder) => Some(encoder.encode(&rows)?),
+            None => None,
+        };
+        if let Some(keys) = &keys {
+            self.check_order(keys)?;
+        }
+        self.rows += rows.num_rows() as u64;
+        let bytes = rows.get_array_memory_size() + keys.as_ref().map_or(0, Rows::size);
+        let held = self.plan.memory.hold(bytes as u64);
+        Ok(Batch {
+            rows,
+            keys,
+            _held: held,
+        })
+    }
+
+    fn check_order(&mut self, keys: &Rows) -> Result<(), MergeError> {
+        let count = keys.num_rows();
+        if count == 0 {
+            return Ok(());
+        }
+        let first_inversion = match &self.last_key {
+            Some(last) if keys.row(0) < last.row() => Some(0),
+            _ => (1..count).find(|row| keys.row(*row) < keys.row(row - 1)),
+        };
+        if let Some(row) = first_inversion {
+            let row = self.rows + row as u64;
+            return Err(self.input.origin.blame(QuarantineReason::Unsorted { row }.into()));
+        }
+        self.last_key = Some(keys.row(count - 1).owned());
+        Ok(())
+    }
+
+    /// The next slice to read; cuts the next row group when needed.
+    async fn next_piece(&mut self) -> Result<Option<Piece>, Refusal> {
+        let metadata = Arc::clone(&self.input.footer.metadata);
+        while self.slices.is_empty() {
+            let group = self.next_group;
+            let Some(row_group) = metadata.row_groups().get(group) else {
+                return Ok(None);
+            };
+            self.next_group += 1;
+            if row_group.num_rows() == 0 {
+                continue;
+            }
+            let (cost, limit) = (slices::cost(row_group), fetch_limit(self.allotment));
+            if cost <= limit {
+                self.slices.push_back(Piece {
+                    arrow: self.arrow.clone(),
+                    group,
+                    slice: Slice::whole(row_group),
+                });
+            } else if slices::is_divisible(row_group) {
+                let (arrow, index) = Self::page_index(&self.input, row_group).await?;
+                let slices = slices::divide(row_group, &index, limit).map_err(|e| match e {
+                    Indivisible::Bad(reason) => reason.into(),
+                    Indivisible::Costs(cost) => Refusal::NeedsMore {
+                        what: "one page of every column",
+                        needed: allotment_for(cost),
+                    },
+                })?;
+                for slice in slices {
+                    let arrow = arrow.clone();
+                    self.slices.push_back(Piece { arrow, group: 0, slice });
+                }
+            } else {
+                return Err(Refusal::NeedsMore {
+                    what: "row group without page index",
+                    needed: allotment_for(cost),
+                });
+            }
+        }
+        Ok(self.slices.pop_front())
+    }
+
+    /// The offset index of a row group, in metadata of their own that have only this row group.
+    async fn page_index(
+        input: &Input,
+        group: &RowGroupMetaData,
+    ) -> Result<(ArrowReaderMetadata, Vec<OffsetIndexMetaData>), SourceError> {
+        let footer = &input.footer;
+        let file = footer.metadata.file_metadata().clone();
+        let metadata = ParquetMetaDataBuilder::new(file).add_row_group(group.clone()).build();
+        let mut decoder = ParquetMetaDataPushDecoder::try_new_with_metadata(footer.size, metadata)
+            .map_err(QuarantineReason::corrupt)?
+            .with_column_index_policy(PageIndexPolicy::Skip)
+            .with_offset_index_policy(PageIndexPolicy::Required);
+        let metadata = loop {
+            let step = catch_unwind(AssertUnwindSafe(|| decoder.try_decode()))
+                .map_err(|_| QuarantineReason::corrupt("the page index broke the parser"))?;
+            match step.map_err(QuarantineReason::corrupt)? {
+                DecodeResult::Data(metadata) => break metadata,
+                DecodeResult::Finished => return Err(QuarantineReason::corrupt("no page index").into()),
+                DecodeResult::NeedsData(ranges) => {
+                    if let Some(range) = ranges
+                        .iter()
+                        .find(|range| range.end > footer.size || range.start > range.end)
+                    {
+                        let detail = format!("the page index lies outside the file. end=`{}`", range.end);
+                        return Err(QuarantineReason::corrupt(detail).into());
+                    }
+                    let extents = fetch_ranges(&*input.store, &footer.location, &footer.etag, &ranges).await?;
+                    let data = ranges
+                        .iter()
+                        .map(|range| find(&extents, range))
+                        .collect::<Option<Vec<_>>>();
+                    let data = data.ok_or_else(|| QuarantineReason::corrupt("page index out of reach"))?;
+                    decoder.push_ranges(ranges, data).map_err(QuarantineReason::corrupt)?;
+                }
+            }
+        };
+        let index = metadata.page_index_for_row_group(0);
+        let columns = (0..group.num_columns()).map(|column| index.offset_index(column).cloned());
+        let columns = columns.collect::<Option<Vec<_>>>();
+        let columns = columns.ok_or_else(|| QuarantineReason::corrupt("the offset index is incomplete"))?;
+        Ok((arrow_metadata(Arc::new(metadata))?, columns))
+    }
+
+    /// Fetches what a slice needs and is not held yet, measures it, and opens the decoder.
+    async fn open(&mut self, piece: Piece) -> Result<(), Refusal> {
+        let ranges = piece.slice.ranges();
+        if ranges.iter().any(|range| find(&self.extents, range).is_none()) {
+            self.extents = Arc::default();
+            let ranges = self.whole_file().unwrap_or(ranges);
+            // Counted before it is there, so that what is in flight is counted too.
+            self.held.resize(
+                super::fetch::coalesced(&ranges)
+                    .iter()
+                    .map(|range| range.end - range.start)
+                    .sum(),
+            );
+            let footer = &self.input.footer;
+            let extents = fetch_ranges(&*self.input.store, &footer.location, &footer.etag, &ranges).await?;
+            self.extents = Arc::new(extents);
+        }
+        let rows = piece.slice.rows.len().max(1) as u64;
+        let (mut resident, mut row_width) = (0_u64, 0_u64);
+        for column in &piece.slice.columns {
+            let mut sizes = PageSizes::default();
+            for range in column {
+                let bytes = find(&self.extents, range);
+                sizes.add(&bytes.ok_or_else(|| QuarantineReason::corrupt("a column chunk out of reach"))?)?;
+            }
+            resident = resident.saturating_add(sizes.resident());
+            let width = sizes.value_width().saturating_mul(sizes.values).div_ceil(rows);
+            row_width = row_width.saturating_add(width);
+        }
+        let held = bytes_of(&self.extents).saturating_add(resident);
+        if held > self.allotment {
+            return Err(Refusal::NeedsMore {
+                what: "decompressed pages",
+                needed: allotment_for(held),
+            });
+        }
+        self.held.resize(held);
+        let batch_rows = to_usize(self.allotment / 8 / row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
+        let reader = build(&piece, 0, batch_rows, &self.extents, self.input.footer.size)?;
+        self.open = Some(OpenSlice {
+            piece,
+            reader,
+            done: 0,
+            batch_rows,
+        });
+        Ok(())
+    }
+
+    /// The ranges of all row groups, if the whole file may be held at once.
+    fn whole_file(&self) -> Option<Vec<std::ops::Range<u64>>> {
+        let groups = self.input.footer.metadata.row_groups();
+        let bytes = groups
+            .iter()
+            .flat_map(RowGroupMetaData::columns)
+            .fold(0_u64, |sum, chunk| sum.saturating_add(chunk.byte_range().1));
+        let largest = groups.iter().map(slices::cost).max().unwrap_or(0);
+        let fits = bytes.saturating_add(largest) <= fetch_limit(self.allotment);
+        fits.then(|| groups.iter().flat_map(|group| Slice::whole(group).ranges()).collect())
+    }
+}
+
+/// What of an allotment may be fetched and decompressed; the rest is for decoded rows and keys.
+pub(super) fn fetch_limit(allotment: u64) -> u64 {
+    allotment / 4 * 3
+}
+
+/// The allotment of which `cost` may be fetched and decompressed.
+pub(super) fn allotment_for(cost: u64) -> u64 {
+    cost.div_ceil(3).saturating_mul(4).saturating_add(4)
+}
+
+fn bytes_of(extents: &[Extent]) -> u64 {
+    extents.iter().map(|extent| extent.bytes.len() as u64).sum()
+}
+
+fn find(extents: &[Extent], range: &std::ops::Range<u64>) -> Option<Bytes> {
+    extents.iter().find_map(|extent| extent.slice(range))
+}
+
+fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, QuarantineReason> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    catch_unwind(AssertUnwindSafe(|| ArrowReaderMetadata::try_new(metadata, options)))
+        .map_err(|_| QuarantineReason::corrupt("the schema broke the parser"))?
+        .map_err(QuarantineReason::corrupt)
+}
+
+/// The decoder of the rows of a slice from the row `skip` on.
+fn build(
+    piece: &Piece,
+    skip: usize,
+    batch_rows: usize,
+    extents: &Arc<Vec<Extent>>,
+    size: u64,
+) -> Result<SliceReader, QuarantineReason> {
+    let total = piece
+        .arrow
+        .metadata()
+        .row_groups()
+        .get(piece.group)
+        .map_or(0, RowGroupMetaData::num_rows);
+    let rows = piece.slice.rows.start.saturating_add(skip)..piece.slice.rows.end;
+    let total = usize::try_from(total).unwrap_or(0);
+    let source = Extents {
+        extents: Arc::clone(extents),
+        size,
+    };
+    let selection = (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
+    let reader = catch_unwind(AssertUnwindSafe(|| {
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.arrow.clone())
+            .with_row_groups(vec![piece.group])
+            .with_batch_size(batch_rows);
+        match selection {
+            Some(selection) => builder.with_row_selection(selection).build(),
+            None => builder.build(),
+        }
+    }));
+    reader
+        .map_err(|_| QuarantineReason::corrupt("a row group broke the decoder"))?
+        .map(SliceReader)
+        .map_err(QuarantineReason::corrupt)
+}
+
+fn with_ordinal(rows: &RecordBatch, schema: &SchemaRef, rank: u32) -> Result<RecordBatch, MergeError> {
+    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+    columns.push(Arc::new(UInt32Array::from_value(rank, rows.num_rows())));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(MergeError::internal)
+}
+
+/// The fetched parts of a file, as the decoder reads them.
+struct Extents {
+    extents: Arc<Vec<Extent>>,
+    size: u64,
+}
+
+impl Length for Extents {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for Extents {
+    type T = Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let holding = self
+            .extents
+            .iter()
+            .find(|extent| extent.start <= start && start <= extent.end());
+        let rest = holding.and_then(|extent| extent.slice(&(start..extent.end())));
+        rest.map(Buf::reader)
+            .ok_or_else(|| ParquetError::EOF("read outside what was fetched".to_owned()))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        find(&self.extents, &(start..start.saturating_add(length as u64)))
+            .ok_or_else(|| ParquetError::EOF("read outside what was fetched".to_owned()))
+    }
+}

@@ -1,0 +1,197 @@
+//! Merges chains of inputs: reads where a head is empty, merges the keys, carries out the runs.
+
+use std::collections::VecDeque;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::row::OwnedRow;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::budget::Held;
+use super::error::MergeError;
+use super::gather::gather;
+use super::input::{Batch, Input, InputReader, MAX_BATCH_ROWS, Origin, Plan};
+use super::kway::{Head, merge};
+use super::step::yield_now;
+
+/// Inputs that are opened at the same time.
+const CONCURRENT_READS: usize = 8;
+
+/// Why a merge stops.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Statistics lied: this input does not continue its chain.
+    ChainBroken {
+        index: usize,
+    },
+    Failed(MergeError),
+    /// This input needs a larger allotment than it was given.
+    NeedsMore {
+        origin: Origin,
+        what: &'static str,
+        needed: u64,
+    },
+}
+
+impl From<MergeError> for Stop {
+    fn from(error: MergeError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// One chain of inputs and the bytes that reading it may hold.
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    pub(super) inputs: Vec<Input>,
+    pub(super) allotment: u64,
+}
+
+/// A merge under way.
+#[derive(Debug)]
+pub(super) struct Merging {
+    plan: Plan,
+    /// The columns of the outcome.
+    out: SchemaRef,
+    cursors: Vec<Cursor>,
+}
+
+/// Merged rows.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) rows: RecordBatch,
+    _held: Held,
+}
+
+impl Merging {
+    /// A merge of `chains` into batches of the columns `out`.
+    pub(super) fn new(plan: Plan, chains: Vec<Chain>, out: SchemaRef) -> Self {
+        let cursors = chains
+            .into_iter()
+            .map(|chain| Cursor {
+                plan: plan.clone(),
+                waiting: chain.inputs.into(),
+                allotment: chain.allotment,
+                reader: None,
+                batch: None,
+                position: 0,
+                last: None,
+            })
+            .collect();
+        Self { plan, out, cursors }
+    }
+
+    /// The next rows, `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Merged>, Stop> {
+        let fills: Vec<_> = self
+            .cursors
+            .iter_mut()
+            .filter(|cursor| cursor.is_empty())
+            .map(Cursor::fill)
+            .collect();
+        stream::iter(fills)
+            .buffer_unordered(CONCURRENT_READS)
+            .try_collect::<()>()
+            .await?;
+        self.cursors.retain(|cursor| cursor.batch.is_some());
+        if self.cursors.is_empty() {
+            return Ok(None);
+        }
+        let mut heads: Vec<Option<Head<'_>>> = self.cursors.iter().map(Cursor::head).collect();
+        let runs = merge(&mut heads, MAX_BATCH_ROWS);
+        let positions: Vec<usize> = heads
+            .iter()
+            .map(|head| head.as_ref().map_or(0, |head| head.rows.start))
+            .collect();
+        drop(heads);
+        let batches: Vec<Option<RecordBatch>> = self
+            .cursors
+            .iter()
+            .map(|cursor| cursor.batch.as_ref().map(|batch| batch.rows.clone()))
+            .collect();
+        let rows = gather(&self.out, &batches, &runs).await?;
+        drop(batches);
+        for (cursor, position) in self.cursors.iter_mut().zip(positions) {
+            cursor.advance(position);
+        }
+        let held = self.plan.memory.hold(rows.get_array_memory_size() as u64);
+        Ok(Some(Merged { rows, _held: held }))
+    }
+}
+
+/// The place that a merge has reached in a chain.
+#[derive(Debug)]
+struct Cursor {
+    plan: Plan,
+    waiting: VecDeque<Input>,
+    allotment: u64,
+    reader: Option<InputReader>,
+    batch: Option<Batch>,
+    position: usize,
+    /// Last key and rank of the inputs before the one being read.
+    last: Option<(OwnedRow, u32)>,
+}
+
+impl Cursor {
+    fn is_empty(&self) -> bool {
+        self.batch.is_none()
+    }
+
+    fn head(&self) -> Option<Head<'_>> {
+        let batch = self.batch.as_ref()?;
+        Some(Head {
+            keys: batch.keys.as_ref(),
+            rank: self.reader.as_ref().map_or(0, |reader| reader.origin().rank()),
+            rows: self.position..batch.rows.num_rows(),
+        })
+    }
+
+    fn advance(&mut self, position: usize) {
+        self.position = position;
+        if let Some(batch) = self.batch.take_if(|batch| position >= batch.rows.num_rows())
+            && let Some(keys) = &batch.keys
+            && let Some(last) = keys.num_rows().checked_sub(1)
+        {
+            let rank = self.reader.as_ref().map_or(0, |reader| reader.origin().rank());
+            self.last = Some((keys.row(last).owned(), rank));
+        }
+    }
+
+    /// Reads until there are rows at hand, or the chain is at its end.
+    async fn fill(&mut self) -> Result<(), Stop> {
+        self.position = 0;
+        loop {
+            if let Some(reader) = &mut self.reader {
+                while let Some(batch) = reader.next().await? {
+                    // Decoding a batch is a step of its own.
+                    yield_now().await;
+                    if batch.rows.num_rows() == 0 {
+                        continue;
+                    }
+                    check_link(self.last.as_ref(), &batch, reader.origin())?;
+                    self.batch = Some(batch);
+                    return Ok(());
+                }
+                self.reader = None;
+            }
+            let Some(input) = self.waiting.pop_front() else {
+                return Ok(());
+            };
+            self.reader = Some(InputReader::new(input, &self.plan, self.allotment)?);
+        }
+    }
+}
+
+/// Checks that a batch continues its chain.
+fn check_link(last: Option<&(OwnedRow, u32)>, batch: &Batch, origin: Origin) -> Result<(), Stop> {
+    let (Some((last, last_rank)), Some(keys)) = (last, &batch.keys) else {
+        return Ok(());
+    };
+    let (first, rank) = (keys.row(0), origin.rank());
+    if (last.row(), *last_rank) <= (first, rank) {
+        return Ok(());
+    }
+    match origin {
+        Origin::Source { index, .. } => Err(Stop::ChainBroken { index }),
+        Origin::Scratch => Err(MergeError::internal("an intermediate file is out of order").into()),
+    }
+}

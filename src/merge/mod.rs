@@ -1,0 +1,404 @@
+//! Merges sorted Parquet files into few large ones, inside a memory budget.
+//!
+//! ```text
+//!  footer ──► chain ──► job ──────────► merging ───────────► output ──► upload
+//!  (claims    (what     (allotments,    (input ► kway ►      (row       (equal
+//!   checked)   follows)  passes)         gather)              groups)    parts)
+//! ```
+
+mod budget;
+mod chain;
+mod error;
+mod fetch;
+mod footer;
+mod gather;
+mod hash;
+mod input;
+mod job;
+mod kway;
+mod merging;
+mod metrics;
+mod options;
+mod order;
+mod output;
+mod pages;
+mod passes;
+mod slices;
+mod step;
+mod thrift;
+mod upload;
+
+use std::sync::{Arc, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::{Stream, stream};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+pub use error::{MergeError, SourceError};
+pub use footer::{SourceFooter, read_footer};
+pub use options::{DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeOptions};
+
+use self::hash::RowHash;
+use self::input::{Input, InputReader, Origin, Plan};
+use self::job::{Job, allot};
+use self::merging::{Merging, Stop};
+use self::output::{Output, OutputOptions};
+use self::passes::Scratch;
+use crate::data_file::DataFile;
+use crate::naming::WriterId;
+
+/// A source to be merged. Among rows with equal keys those of the lesser (writer, sequence) come first, then
+/// those earlier in the file.
+#[derive(Clone, Debug)]
+pub struct MergeInput {
+    /// Its footer; only the content that it describes is read.
+    pub footer: SourceFooter,
+    /// Who wrote it.
+    pub writer: WriterId,
+    /// Its place among the writer's files.
+    pub sequence: u64,
+}
+
+/// Where the outputs of a merge go.
+#[derive(Clone, Debug)]
+pub struct MergeTarget {
+    /// The store of the outputs.
+    pub store: Arc<dyn ObjectStore>,
+    /// Their directory.
+    pub dir: Path,
+    /// The begin of their names: `{dir}/{stem}-{part:05}.parquet`. Must be new, so that nothing is overwritten.
+    pub stem: String,
+    /// Their columns; each input's are a subset of them but for types that widen without loss.
+    pub schema: SchemaRef,
+    /// Key-value metadata of every file.
+    pub key_value_metadata: Vec<(String, String)>,
+    /// Store and directory of intermediate files; without one, a merge that does not fit the budget at once
+    /// fails with [`MergeError::Budget`].
+    pub scratch: Option<(Arc<dyn ObjectStore>, Path)>,
+}
+
+/// Watches a merge. `()` watches nothing.
+pub trait MergeObserver: Send + Sync {
+    /// `merged` of `total` rows have been merged. Called often; goes back to 0 if the merge is planned anew.
+    fn rows(&self, merged: u64, total: u64);
+}
+
+impl MergeObserver for () {
+    fn rows(&self, _merged: u64, _total: u64) {}
+}
+
+impl<T: MergeObserver + ?Sized> MergeObserver for Arc<T> {
+    fn rows(&self, merged: u64, total: u64) {
+        (**self).rows(merged, total);
+    }
+}
+
+/// What a merge has written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MergeOutput {
+    /// The files, in order; none if no input had a row.
+    pub files: Vec<DataFile>,
+    /// Rows of the files, which are those of the inputs.
+    pub rows: u64,
+    /// Bytes of the inputs.
+    pub bytes_in: u64,
+    /// Bytes of the files.
+    pub bytes_out: u64,
+    /// The most memory that was counted against the budget at once.
+    pub peak_memory_bytes: u64,
+}
+
+/// Merges sorted Parquet files. Useful alone.
+#[derive(Clone, Debug, Default)]
+pub struct ParquetMerger {
+    options: MergeOptions,
+}
+
+impl ParquetMerger {
+    /// A merger with these settings.
+    pub fn new(options: MergeOptions) -> Self {
+        Self { options }
+    }
+
+    /// Merges `inputs`, given in (timestamp, writer, sequence) order, into files at `target`.
+    ///
+    /// Rows in equal rows out, or the merge fails. Without a sort order the inputs are concatenated as given.
+    /// Dropping the future at any point leaves at most orphans: files that nothing refers to, parts of unfinished
+    /// uploads.
+    ///
+    /// # Errors
+    ///
+    /// [`MergeError::Source`] names a bad input: set it aside, merge the rest. [`MergeError::SourceUnavailable`],
+    /// [`MergeError::Output`], [`MergeError::Scratch`]: try again later. [`MergeError::Budget`]: merge fewer
+    /// inputs, or with more memory or a scratch place. [`MergeError::Invalid`]: correct the options.
+    pub async fn merge(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        inputs: Vec<MergeInput>,
+        target: MergeTarget,
+        observer: &dyn MergeObserver,
+    ) -> Result<MergeOutput, MergeError> {
+        let mut job = Job::new(&self.options, store, inputs, &target.schema)?;
+        let shares = job.shares()?;
+        let mut output = Output::new(OutputOptions {
+            store: Arc::clone(&target.store),
+            dir: target.dir.clone(),
+            stem: target.stem.clone(),
+            schema: Arc::clone(&target.schema),
+            sort_order: self.options.sort_order.clone(),
+            key_value_metadata: target.key_value_metadata.clone(),
+            codec: self.options.codec,
+            target_file_size: self.options.target_file_size_bytes,
+            part_size: shares.part,
+            row_group_bytes: shares.row_group,
+            row_group_rows: self.options.max_row_group_rows.max(1),
+            memory: job.memory.clone(),
+        })?;
+        let mut scratch = target
+            .scratch
+            .clone()
+            .map(|(store, dir)| Scratch::new(store, dir, target.stem.clone()));
+        let merged = loop {
+            match attempt(&job, &mut output, scratch.as_mut(), observer).await {
+                Ok(merged) => break Ok(merged),
+                Err(stop) => {
+                    for file in output.restart().await {
+                        // Nothing refers to it yet; what cannot be deleted is an orphan.
+                        let _ = target.store.delete(&Path::from(file.path.as_str())).await;
+                    }
+                    if let Err(error) = job.learn(stop) {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        if let Some(scratch) = &mut scratch {
+            scratch.clear().await;
+        }
+        let (files, plan) = merged?;
+        let rows = files.iter().map(|file| file.rows).sum();
+        if rows != job.rows {
+            return Err(MergeError::internal(format!(
+                "rows in and out differ. in=`{}` out=`{rows}`",
+                job.rows
+            )));
+        }
+        let merged = MergeOutput {
+            bytes_out: files.iter().map(|file| file.size).sum(),
+            files,
+            rows,
+            bytes_in: job.bytes,
+            peak_memory_bytes: job.memory.peak(),
+        };
+        self.verify_outputs(&job, &plan, &target, &merged.files).await?;
+        Ok(merged)
+    }
+
+    /// The rows of `inputs` in merged order, with the columns of `schema`; writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`ParquetMerger::merge`]; the stream ends with the first error. An input whose statistics lie about its
+    /// keys is then [`MergeError::Source`], since rows that have been given out cannot be taken back.
+    pub fn stream(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        inputs: Vec<MergeInput>,
+        schema: SchemaRef,
+    ) -> impl Stream<Item = Result<RecordBatch, MergeError>> + Send + use<> {
+        let job = Job::new(&self.options, store, inputs, &schema);
+        let start = Streaming {
+            job,
+            merging: None,
+            given: 0,
+            done: false,
+        };
+        stream::unfold(start, |mut streaming| async move {
+            if streaming.done {
+                return None;
+            }
+            let next = streaming.next().await;
+            streaming.done = !matches!(next, Ok(Some(_)));
+            next.transpose().map(|item| (item, streaming))
+        })
+    }
+
+    /// Reads the whole of `input` alone: whether it can be decoded, converted to `schema`, and is in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`ParquetMerger::merge`], with 0 as the index.
+    pub async fn verify_source(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        input: &MergeInput,
+        schema: &SchemaRef,
+    ) -> Result<(), MergeError> {
+        let mut job = Job::new(&self.options, store, vec![input.clone()], schema)?;
+        let sources = job.shares()?.sources;
+        let plan = job.plan(None)?;
+        let Some(source) = job.inputs.first().cloned() else {
+            return Ok(());
+        };
+        let mut reader = InputReader::new(source, &plan, sources)?;
+        loop {
+            match reader.next().await {
+                Ok(Some(_)) => step::yield_now().await,
+                Ok(None) => return Ok(()),
+                Err(stop) => {
+                    job.learn(stop)?;
+                    return Err(MergeError::internal("an input asks for what it has"));
+                }
+            }
+        }
+    }
+
+    async fn verify_outputs(
+        &self,
+        job: &Job,
+        plan: &Plan,
+        target: &MergeTarget,
+        files: &[DataFile],
+    ) -> Result<(), MergeError> {
+        let Some(expected) = &plan.hash else {
+            return Ok(());
+        };
+        let mut reread = RowHash::new(&job.schema)?;
+        let plan = Plan {
+            hash: None,
+            ..job.plan(None)?
+        };
+        let internal = |e: Stop| MergeError::internal(format!("an output cannot be read back: {e:?}"));
+        for file in files {
+            let path = Path::from(file.path.as_str());
+            let footer = read_footer(&*target.store, &path, None).await;
+            let footer = footer.map_err(|e| MergeError::internal(format!("an output cannot be read back: {e}")))?;
+            let input = Input {
+                store: Arc::clone(&target.store),
+                footer,
+                origin: Origin::Source { index: 0, rank: 0 },
+            };
+            let mut reader = InputReader::new(input, &plan, self.options.memory_budget_bytes)?;
+            while let Some(batch) = reader.next().await.map_err(internal)? {
+                reread.add(&batch.rows)?;
+                step::yield_now().await;
+            }
+        }
+        let expected = expected.lock().unwrap_or_else(PoisonError::into_inner).digest();
+        if reread.digest() != expected {
+            return Err(MergeError::internal("the outputs do not hold the rows of the inputs"));
+        }
+        Ok(())
+    }
+}
+
+/// One try at a merge, with what is known of its inputs so far.
+async fn attempt(
+    job: &Job,
+    output: &mut Output,
+    scratch: Option<&mut Scratch>,
+    observer: &dyn MergeObserver,
+) -> Result<(Vec<DataFile>, Plan), Stop> {
+    let shares = job.shares()?;
+    let needy = job.needy(&job.chains());
+    let (plan, chains) = match (allot(needy.clone(), shares.sources), scratch) {
+        (Some(chains), _) => (job.plan(None)?, chains),
+        (None, Some(scratch)) => {
+            let plan = job.plan(Some(&ordinal_name(&job.schema)))?;
+            let chains = scratch.reduce(job, &plan, shares, needy).await?;
+            (plan, chains)
+        }
+        (None, None) => return Err(too_many(job, &needy).into()),
+    };
+    let mut merging = Merging::new(plan.clone(), chains, Arc::clone(&job.schema));
+    let mut rows = 0;
+    observer.rows(rows, job.rows);
+    while let Some(merged) = merging.next().await? {
+        output.write(&merged.rows).await?;
+        rows += merged.rows.num_rows() as u64;
+        observer.rows(rows, job.rows);
+    }
+    Ok((output.finish().await?, plan))
+}
+
+/// A stream of merged rows.
+struct Streaming {
+    job: Result<Job, MergeError>,
+    merging: Option<Merging>,
+    /// Rows that have been given out.
+    given: u64,
+    done: bool,
+}
+
+impl Streaming {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, MergeError> {
+        let job = match &mut self.job {
+            Ok(job) => job,
+            Err(_) => {
+                let taken = std::mem::replace(&mut self.job, Err(MergeError::internal("stream is at its end")));
+                return taken.map(|_| None);
+            }
+        };
+        // Rows that an earlier plan has given out already; every plan has the same order.
+        let mut skip = if self.merging.is_some() { 0 } else { self.given };
+        loop {
+            let merging = match &mut self.merging {
+                Some(merging) => merging,
+                none => {
+                    let needy = job.needy(&job.chains());
+                    let chains = allot(needy.clone(), job.shares()?.sources).ok_or_else(|| too_many(job, &needy))?;
+                    none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema)))
+                }
+            };
+            match merging.next().await {
+                Ok(None) => return Ok(None),
+                Ok(Some(merged)) => {
+                    let rows = merged.rows.num_rows();
+                    let skipped = budget::to_usize(skip).min(rows);
+                    skip -= skipped as u64;
+                    if skipped < rows {
+                        self.given += (rows - skipped) as u64;
+                        return Ok(Some(merged.rows.slice(skipped, rows - skipped)));
+                    }
+                }
+                Err(Stop::ChainBroken { index }) if self.given > 0 => {
+                    let detail = "the statistics of its keys contradict its rows";
+                    let reason = crate::quarantine::QuarantineReason::corrupt(detail);
+                    return Err(MergeError::Source { index, reason });
+                }
+                Err(stop) => {
+                    job.learn(stop)?;
+                    self.merging = None;
+                    skip = self.given;
+                }
+            }
+        }
+    }
+}
+
+fn too_many(job: &Job, chains: &[merging::Chain]) -> MergeError {
+    let budget = job.options.memory_budget_bytes;
+    let needed = chains
+        .iter()
+        .fold(0_u64, |sum, chain| sum.saturating_add(chain.allotment));
+    let sources = job.shares().map_or(0, |shares| shares.sources);
+    MergeError::Budget {
+        needed: budget.saturating_add(needed.saturating_sub(sources)),
+        budget,
+    }
+}
+
+/// A name that no column has.
+fn ordinal_name(schema: &SchemaRef) -> String {
+    let mut name = "ordinal".to_owned();
+    while schema
+        .fields()
+        .iter()
+        .any(|field| field.name().eq_ignore_ascii_case(&name))
+    {
+        name.push('_');
+    }
+    name
+}

@@ -1,0 +1,63 @@
+//! How a merge is to be done.
+
+use crate::options::{Codec, DEFAULT_MEMORY_BUDGET_BYTES, DEFAULT_TARGET_FILE_SIZE_BYTES, SortField};
+
+/// Default of [`MergeOptions::max_row_group_rows`].
+pub const DEFAULT_MAX_ROW_GROUP_ROWS: usize = 1 << 20;
+/// Smallest [`MergeOptions::memory_budget_bytes`] that a merge accepts.
+pub const MIN_MEMORY_BUDGET_BYTES: u64 = 16 << 20;
+
+/// Settings of a [`ParquetMerger`](crate::ParquetMerger).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MergeOptions {
+    /// The order of the rows of every input and of the outputs; empty: none, the inputs are concatenated.
+    pub sort_order: Vec<SortField>,
+    /// Memory that the merge may hold; at least [`MIN_MEMORY_BUDGET_BYTES`].
+    pub memory_budget_bytes: u64,
+    /// Outputs are rolled at about this size.
+    pub target_file_size_bytes: u64,
+    /// The codec of the outputs.
+    pub codec: Codec,
+    /// Most rows in one row group.
+    pub max_row_group_rows: usize,
+    /// Whether the outputs are read again and compared with the inputs.
+    pub verify_reread: bool,
+}
+
+impl Default for MergeOptions {
+    fn default() -> Self {
+        Self {
+            sort_order: Vec::new(),
+            memory_budget_bytes: DEFAULT_MEMORY_BUDGET_BYTES,
+            target_file_size_bytes: DEFAULT_TARGET_FILE_SIZE_BYTES,
+            codec: Codec::default(),
+            max_row_group_rows: DEFAULT_MAX_ROW_GROUP_ROWS,
+            verify_reread: false,
+        }
+    }
+}
+
+macro_rules! with_methods {
+    ($($method:ident: $field:ident, $type:ty;)*) => {
+        impl MergeOptions {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $method(mut self, value: $type) -> Self {
+                    self.$field = value;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+with_methods! {
+    with_sort_order: sort_order, Vec<SortField>;
+    with_memory_budget_bytes: memory_budget_bytes, u64;
+    with_target_file_size_bytes: target_file_size_bytes, u64;
+    with_codec: codec, Codec;
+    with_max_row_group_rows: max_row_group_rows, usize;
+    with_verify_reread: verify_reread, bool;
+}

@@ -1,0 +1,347 @@
+//! Writes merged rows into Parquet files: row groups by budget, files by size.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, ParquetMetaData, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
+
+use super::budget::{Held, Memory, to_usize};
+use super::error::MergeError;
+use super::metrics::{self, NanCounts};
+use super::step::yield_now;
+use super::upload::{Pending, Upload};
+use crate::data_file::DataFile;
+use crate::options::{Codec, SortField};
+
+/// Rows that are encoded between two turns of the executor.
+const STEP_ROWS: usize = 1_024;
+
+/// How files are written.
+#[derive(Clone, Debug)]
+pub(super) struct OutputOptions {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) dir: Path,
+    pub(super) stem: String,
+    pub(super) schema: SchemaRef,
+    pub(super) sort_order: Vec<SortField>,
+    pub(super) key_value_metadata: Vec<(String, String)>,
+    pub(super) codec: Codec,
+    /// Files are rolled from this size on.
+    pub(super) target_file_size: u64,
+    pub(super) part_size: u64,
+    /// Memory of the row group under construction.
+    pub(super) row_group_bytes: u64,
+    pub(super) row_group_rows: usize,
+    pub(super) memory: Memory,
+}
+
+/// Writes files one after the other.
+#[derive(Debug)]
+pub(super) struct Output {
+    options: OutputOptions,
+    parquet: Arc<SchemaDescriptor>,
+    properties: WriterPropertiesPtr,
+    next_part: u32,
+    file: Option<OpenFile>,
+    files: Vec<DataFile>,
+}
+
+struct OpenFile {
+    upload: Upload,
+    writer: SerializedFileWriter<Pending>,
+    factory: ArrowRowGroupWriterFactory,
+    group: Option<OpenGroup>,
+    nans: NanCounts,
+}
+
+impl std::fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenFile")
+            .field("upload", &self.upload)
+            .finish_non_exhaustive()
+    }
+}
+
+struct OpenGroup {
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
+    held: Held,
+}
+
+impl Output {
+    pub(super) fn new(options: OutputOptions) -> Result<Self, MergeError> {
+        let parquet = ArrowSchemaConverter::new()
+            .convert(&options.schema)
+            .map_err(|e| MergeError::Invalid {
+                detail: format!("schema cannot be written as Parquet: {e}"),
+            })?;
+        let properties = properties(&options, &parquet)?;
+        Ok(Self {
+            options,
+            parquet: Arc::new(parquet),
+            properties,
+            next_part: 0,
+            file: None,
+            files: Vec::new(),
+        })
+    }
+
+    /// Writes rows; row groups and files are closed as they fill.
+    pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
+        let mut start = 0;
+        while start < rows.num_rows() {
+            if self.file.is_none() {
+                self.file = Some(self.open()?);
+            }
+            let Some(file) = &mut self.file else {
+                return Err(MergeError::internal("no open file"));
+            };
+            let room = self
+                .options
+                .row_group_rows
+                .saturating_sub(file.group.as_ref().map_or(0, |group| group.rows));
+            let length = STEP_ROWS.min(room).min(rows.num_rows() - start).max(1);
+            let full = file.write(&self.options, &rows.slice(start, length))?;
+            start += length;
+            yield_now().await;
+            if full {
+                file.close_group().await?;
+                if file.writer.bytes_written() as u64 >= self.options.target_file_size {
+                    self.close().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the last file, and gives all of them.
+    pub(super) async fn finish(&mut self) -> Result<Vec<DataFile>, MergeError> {
+        self.close().await?;
+        Ok(std::mem::take(&mut self.files))
+    }
+
+    /// Gives up the file being written, so that other content can begin. Part numbers go on: no name is used
+    /// twice.
+    pub(super) async fn abort(&mut self) {
+        if let Some(mut file) = self.file.take() {
+            file.upload.abort().await;
+        }
+    }
+
+    /// As [`Output::abort`]; also forgets the files that are finished and hands them out.
+    pub(super) async fn restart(&mut self) -> Vec<DataFile> {
+        self.abort().await;
+        std::mem::take(&mut self.files)
+    }
+
+    fn open(&mut self) -> Result<OpenFile, MergeError> {
+        let options = &self.options;
+        let path = options
+            .dir
+            .clone()
+            .join(format!("{}-{:05}.parquet", options.stem, self.next_part));
+        self.next_part += 1;
+        let upload = Upload::new(
+            Arc::clone(&options.store),
+            path,
+            to_usize(options.part_size),
+            &options.memory,
+        );
+        let writer = SerializedFileWriter::new(
+            upload.writer(),
+            self.parquet.root_schema_ptr(),
+            Arc::clone(&self.properties),
+        )
+        .map_err(encoding)?;
+        let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&options.schema));
+        Ok(OpenFile {
+            upload,
+            writer,
+            factory,
+            group: None,
+            nans: NanCounts::default(),
+        })
+    }
+
+    async fn close(&mut self) -> Result<(), MergeError> {
+        let Some(mut file) = self.file.take() else {
+            return Ok(());
+        };
+        let closed = file.close().await;
+        match closed {
+            Ok(metadata) => {
+                self.files
+                    .push(data_file(&file, &metadata, !self.options.sort_order.is_empty()));
+                Ok(())
+            }
+            Err(error) => {
+                file.upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl OpenFile {
+    /// Encodes a few rows. Returns whether the row group is full.
+    fn write(&mut self, options: &OutputOptions, rows: &RecordBatch) -> Result<bool, MergeError> {
+        let group = match &mut self.group {
+            Some(group) => group,
+            none => {
+                let number = self.writer.flushed_row_groups().len();
+                none.insert(OpenGroup {
+                    columns: self.factory.create_column_writers(number).map_err(encoding)?,
+                    rows: 0,
+                    held: options.memory.hold(0),
+                })
+            }
+        };
+        let mut writers = group.columns.iter_mut();
+        let mut leaf = 0;
+        for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+            leaf = self.nans.add(leaf, column);
+            for levels in compute_leaves(field, column).map_err(encoding)? {
+                let writer = writers
+                    .next()
+                    .ok_or_else(|| MergeError::internal("more leaves than columns"))?;
+                writer.write(&levels).map_err(encoding)?;
+            }
+        }
+        group.rows += rows.num_rows();
+        let held = group.columns.iter().map(ArrowColumnWriter::memory_size).sum::<usize>() as u64;
+        group.held.resize(held);
+        let encoded = group
+            .columns
+            .iter()
+            .map(ArrowColumnWriter::get_estimated_total_bytes)
+            .sum::<usize>();
+        let file = (self.writer.bytes_written() + encoded) as u64;
+        // Eight steps' worth of room, since the next one is not known yet.
+        let full = held >= options.row_group_bytes / 8 * 7;
+        Ok(full || group.rows >= options.row_group_rows || file >= options.target_file_size)
+    }
+
+    /// Encodes the row group to its end and hands it to the upload, chunk by chunk.
+    async fn close_group(&mut self) -> Result<(), MergeError> {
+        let Some(mut group) = self.group.take() else {
+            return Ok(());
+        };
+        let mut writer = self.writer.next_row_group().map_err(encoding)?;
+        let mut left: u64 = group.held.bytes();
+        for column in group.columns {
+            let size = column.memory_size() as u64;
+            let chunk = column.close().map_err(encoding)?;
+            chunk.append_to_row_group(&mut writer).map_err(encoding)?;
+            left = left.saturating_sub(size);
+            group.held.resize(left);
+            self.upload
+                .drain()
+                .await
+                .map_err(|source| MergeError::Output { source })?;
+            yield_now().await;
+        }
+        writer.close().map_err(encoding)?;
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<ParquetMetaData, MergeError> {
+        self.close_group().await?;
+        let metadata = self.writer.finish().map_err(encoding)?;
+        self.upload
+            .finish()
+            .await
+            .map_err(|source| MergeError::Output { source })?;
+        Ok(metadata)
+    }
+}
+
+fn data_file(file: &OpenFile, metadata: &ParquetMetaData, sorted: bool) -> DataFile {
+    let offsets = metadata.row_groups().iter().filter_map(|group| {
+        let first = group.columns().first()?;
+        Some(first.byte_range().0)
+    });
+    DataFile {
+        path: file.upload.path().to_string(),
+        size: file.writer.bytes_written() as u64,
+        rows: u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0),
+        columns: metrics::columns(metadata, &file.nans),
+        split_offsets: offsets.collect(),
+        sorted,
+    }
+}
+
+fn properties(options: &OutputOptions, parquet: &SchemaDescriptor) -> Result<WriterPropertiesPtr, MergeError> {
+    let metadata = options
+        .key_value_metadata
+        .iter()
+        .map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    let metadata: Vec<_> = metadata.collect();
+    let sorting = sorting_columns(options, parquet);
+    let mut builder = WriterProperties::builder()
+        .set_created_by(format!("firnline {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(compression(options.codec)?)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_key_value_metadata((!metadata.is_empty()).then_some(metadata))
+        .set_sorting_columns((!sorting.is_empty()).then_some(sorting))
+        .set_max_row_group_row_count(None);
+    if let Some(column) = delta_column(&options.schema, &options.sort_order) {
+        builder = builder
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+    }
+    Ok(Arc::new(builder.build()))
+}
+
+/// The first key column, if it is a time or an integer: in order, its differences are small.
+fn delta_column(schema: &Schema, order: &[SortField]) -> Option<ColumnPath> {
+    let field = schema.field_with_name(&order.first()?.column).ok()?;
+    matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..))
+        .then(|| ColumnPath::new(vec![field.name().clone()]))
+}
+
+fn sorting_columns(options: &OutputOptions, parquet: &SchemaDescriptor) -> Vec<SortingColumn> {
+    let columns = options.sort_order.iter().map_while(|field| {
+        let leaf = parquet
+            .columns()
+            .iter()
+            .position(|column| *column.path().parts() == [field.column.as_str()])?;
+        Some(SortingColumn {
+            column_idx: i32::try_from(leaf).ok()?,
+            descending: field.descending,
+            nulls_first: field.nulls_first,
+        })
+    });
+    columns.collect()
+}
+
+fn compression(codec: Codec) -> Result<Compression, MergeError> {
+    let (compression, available) = match codec {
+        Codec::None => (Compression::UNCOMPRESSED, true),
+        Codec::Snappy => (Compression::SNAPPY, cfg!(feature = "snap")),
+        Codec::Zstd(level) => {
+            let level = ZstdLevel::try_new(level).map_err(|e| MergeError::Invalid { detail: e.to_string() })?;
+            (Compression::ZSTD(level), cfg!(feature = "zstd"))
+        }
+    };
+    if available {
+        return Ok(compression);
+    }
+    Err(MergeError::Invalid {
+        detail: format!("the codec of the outputs is not compiled in. codec=`{codec:?}`"),
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used in map_err")]
+fn encoding(error: ParquetError) -> MergeError {
+    MergeError::internal(error)
+}

@@ -1,0 +1,127 @@
+//! What the page headers of a column chunk claim, before anything is decompressed.
+
+use super::thrift::{Kind, Malformed, STRUCT, Walker};
+use crate::quarantine::QuarantineReason;
+
+/// Sizes of the pages of (a part of) a column chunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PageSizes {
+    /// Dictionary page, uncompressed.
+    pub(super) dictionary: u64,
+    /// Values in the dictionary.
+    pub(super) dictionary_values: u64,
+    /// Largest data page, uncompressed.
+    pub(super) largest: u64,
+    /// All data pages, uncompressed.
+    pub(super) data: u64,
+    /// Values of all data pages, nulls included.
+    pub(super) values: u64,
+}
+
+impl PageSizes {
+    /// Bytes that decoding holds at once: the dictionary, and one page.
+    pub(super) fn resident(&self) -> u64 {
+        self.dictionary.saturating_add(self.largest)
+    }
+
+    /// About how many bytes a value takes when decoded.
+    pub(super) fn value_width(&self) -> u64 {
+        let plain = self.data.checked_div(self.values).unwrap_or(0);
+        let dictionary = self.dictionary.checked_div(self.dictionary_values).unwrap_or(0);
+        // 16: offsets, validity, levels.
+        plain.max(dictionary).saturating_add(16)
+    }
+
+    /// Adds the pages whose headers and bodies fill `bytes`.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<(), QuarantineReason> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let page = header(rest).map_err(|e| QuarantineReason::corrupt(format!("page header {e}")))?;
+            rest = usize::try_from(page.compressed)
+                .ok()
+                .and_then(|body| page.header.checked_add(body))
+                .and_then(|length| rest.get(length..))
+                .ok_or_else(|| QuarantineReason::corrupt("a page is longer than its column chunk"))?;
+            if page.is_dictionary {
+                self.dictionary = self.dictionary.max(page.uncompressed);
+                self.dictionary_values = self.dictionary_values.max(page.values);
+            } else {
+                self.largest = self.largest.max(page.uncompressed);
+                self.data = self.data.saturating_add(page.uncompressed);
+                self.values = self.values.saturating_add(page.values);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Page {
+    /// Length of the header itself.
+    header: usize,
+    compressed: u64,
+    uncompressed: u64,
+    values: u64,
+    is_dictionary: bool,
+}
+
+/// Reads a `PageHeader` (parquet-format, `parquet.thrift`).
+fn header(bytes: &[u8]) -> Result<Page, Malformed> {
+    let mut page = Page::default();
+    let mut walker = Walker::new(bytes);
+    walker.fields(|walker, id, kind| {
+        match (id, kind) {
+            (1, _) => page.is_dictionary = walker.int(kind)? == 2,
+            (2, _) => page.uncompressed = natural(walker, kind)?,
+            (3, _) => page.compressed = natural(walker, kind)?,
+            // The headers of data pages, dictionary pages and data pages of version 2 begin with their count.
+            (5 | 7 | 8, STRUCT) => walker.fields(|walker, id, kind| {
+                if id == 1 {
+                    page.values = natural(walker, kind)?;
+                }
+                Ok(id == 1)
+            })?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    page.header = walker.position();
+    Ok(page)
+}
+
+fn natural(walker: &mut Walker<'_>, kind: Kind) -> Result<u64, Malformed> {
+    u64::try_from(walker.int(kind)?).map_err(|_| Malformed::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::ParquetMetaDataReader;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_that_the_headers_claim() {
+        let strings: Vec<_> = (0..1000).map(|i| format!("value {}", i % 10)).collect();
+        let batch = RecordBatch::try_from_iter([("s", Arc::new(StringArray::from(strings)) as _)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        let file = bytes::Bytes::from(writer.into_inner().unwrap());
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+        let (start, length) = metadata.row_group(0).column(0).byte_range();
+        let (start, length) = (usize::try_from(start).unwrap(), usize::try_from(length).unwrap());
+        let mut sizes = PageSizes::default();
+        sizes.add(&file[start..start + length]).unwrap();
+        assert_eq!(sizes.dictionary_values, 10);
+        assert_eq!(sizes.dictionary, 10 * (4 + 7));
+        assert_eq!(sizes.values, 1000);
+        let short = PageSizes::default().add(&file[start..start + length - 1]).unwrap_err();
+        assert_eq!(
+            short,
+            QuarantineReason::corrupt("a page is longer than its column chunk")
+        );
+    }
+}

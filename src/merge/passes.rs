@@ -1,0 +1,196 @@
+//! Merging in passes: what does not fit the budget at once is merged in groups into intermediate files first.
+
+use std::sync::Arc;
+
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::error::{MergeError, SourceError};
+use super::footer::read_footer;
+use super::input::{Input, Origin, Plan};
+use super::job::{Job, Shares, allot};
+use super::merging::{Chain, Merging, Stop};
+use super::output::{Output, OutputOptions};
+use crate::options::Codec;
+
+/// Intermediate files are rolled at this size, so that none has too many row groups.
+const SCRATCH_FILE_BYTES: u64 = 64 << 20;
+/// Least memory of a row group of an intermediate file.
+const MIN_ROW_GROUP_BYTES: u64 = 128 << 10;
+/// Passes after which a merge does not get any smaller.
+const MAX_PASSES: usize = 16;
+
+/// Where intermediate files go, and which are there.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    store: Arc<dyn ObjectStore>,
+    dir: Path,
+    stem: String,
+    files: Vec<Path>,
+    outputs: usize,
+}
+
+impl Scratch {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, dir: Path, stem: String) -> Self {
+        Self {
+            store,
+            dir,
+            stem,
+            files: Vec::new(),
+            outputs: 0,
+        }
+    }
+
+    /// Merges groups of chains until what is left fits `shares` at once.
+    pub(super) async fn reduce(
+        &mut self,
+        job: &Job,
+        plan: &Plan,
+        shares: Shares,
+        mut chains: Vec<Chain>,
+    ) -> Result<Vec<Chain>, Stop> {
+        for _ in 0..MAX_PASSES {
+            if let Some(chains) = allot(chains.clone(), shares.sources) {
+                return Ok(chains);
+            }
+            let groups = groups(chains, shares.sources);
+            // Two readers of a row group as it was written, with room to spare.
+            let row_group = (shares.sources / (4 * groups.len() as u64)).clamp(MIN_ROW_GROUP_BYTES, shares.row_group);
+            let mut next = Vec::with_capacity(groups.len());
+            for group in groups {
+                let group = allot(group, shares.sources).ok_or_else(|| too_small(job))?;
+                next.push(self.pass(job, plan, shares, row_group, group).await?);
+            }
+            chains = next;
+        }
+        Err(too_small(job).into())
+    }
+
+    /// Deletes the intermediate files, as far as that goes: what is left is an orphan.
+    pub(super) async fn clear(&mut self) {
+        for path in self.files.drain(..) {
+            let _ = self.store.delete(&path).await;
+        }
+    }
+
+    /// Merges one group of chains into a chain of intermediate files.
+    async fn pass(
+        &mut self,
+        job: &Job,
+        plan: &Plan,
+        shares: Shares,
+        row_group: u64,
+        group: Vec<Chain>,
+    ) -> Result<Chain, Stop> {
+        self.outputs += 1;
+        let mut order = job.options.sort_order.clone();
+        order.extend(
+            plan.schema
+                .fields()
+                .last()
+                .map(|field| crate::options::SortField::ascending(field.name())),
+        );
+        let options = OutputOptions {
+            store: Arc::clone(&self.store),
+            dir: self.dir.clone(),
+            stem: format!("{}-{}", self.stem, self.outputs),
+            schema: Arc::clone(&plan.schema),
+            sort_order: order,
+            key_value_metadata: Vec::new(),
+            codec: if cfg!(feature = "snap") {
+                Codec::Snappy
+            } else {
+                Codec::None
+            },
+            target_file_size: SCRATCH_FILE_BYTES,
+            part_size: shares.part,
+            row_group_bytes: row_group,
+            row_group_rows: job.options.max_row_group_rows,
+            memory: job.memory.clone(),
+        };
+        let mut output = Output::new(options)?;
+        let mut merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema));
+        let written = async {
+            while let Some(merged) = merging.next().await? {
+                output.write(&merged.rows).await.map_err(scratch)?;
+            }
+            output.finish().await.map_err(|e| Stop::Failed(scratch(e)))
+        }
+        .await;
+        let files = match written {
+            Ok(files) => files,
+            Err(stop) => {
+                self.files
+                    .extend(output.restart().await.iter().map(|file| Path::from(file.path.as_str())));
+                return Err(stop);
+            }
+        };
+        let paths: Vec<Path> = files.iter().map(|file| Path::from(file.path.as_str())).collect();
+        // Noted before they are read, so that a failure leaves none behind.
+        self.files.extend(paths.iter().cloned());
+        let mut inputs = Vec::with_capacity(files.len());
+        for path in paths {
+            let footer = read_footer(&*self.store, &path, None).await.map_err(|e| match e {
+                SourceError::Unavailable(source) => MergeError::Scratch { source },
+                SourceError::Bad(reason) => MergeError::internal(format!("an intermediate file is bad: {reason}")),
+            })?;
+            inputs.push(Input {
+                store: Arc::clone(&self.store),
+                footer: footer.without_content(),
+                origin: Origin::Scratch,
+            });
+        }
+        Ok(job.chain(inputs))
+    }
+}
+
+/// Chains in groups that each fit `sources`, or of one that does not.
+fn groups(chains: Vec<Chain>, sources: u64) -> Vec<Vec<Chain>> {
+    let mut groups: Vec<Vec<Chain>> = Vec::new();
+    let mut used = 0_u64;
+    for chain in chains {
+        let needed = used.saturating_add(chain.allotment);
+        match groups.last_mut() {
+            Some(group) if needed <= sources => {
+                used = needed;
+                group.push(chain);
+            }
+            _ => {
+                used = chain.allotment;
+                groups.push(vec![chain]);
+            }
+        }
+    }
+    groups
+}
+
+fn scratch(error: MergeError) -> MergeError {
+    match error {
+        MergeError::Output { source } => MergeError::Scratch { source },
+        other => other,
+    }
+}
+
+fn too_small(job: &Job) -> MergeError {
+    let budget = job.options.memory_budget_bytes;
+    MergeError::Budget {
+        needed: budget.saturating_mul(2),
+        budget,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_as_large_as_fits() {
+        let chains = [3, 3, 3, 9, 1, 2].map(|allotment| Chain {
+            inputs: Vec::new(),
+            allotment,
+        });
+        let groups = groups(chains.to_vec(), 7);
+        let sizes: Vec<Vec<u64>> = groups.iter().map(|g| g.iter().map(|c| c.allotment).collect()).collect();
+        assert_eq!(sizes, vec![vec![3, 3], vec![3], vec![9], vec![1, 2]]);
+    }
+}

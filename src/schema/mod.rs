@@ -1,0 +1,9 @@
+//! Schemas of source files: taken from the Parquet schema, unified, and cast to.
+
+mod cast;
+mod normalize;
+mod unify;
+
+pub(crate) use cast::Caster;
+pub use normalize::{from_parquet, strip_metadata};
+pub use unify::{Unified, unify};

@@ -1,0 +1,65 @@
+//! The schema of a file as its Parquet schema says it, without what a writer embedded.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use parquet::arrow::parquet_to_arrow_schema;
+use parquet::file::metadata::FileMetaData;
+
+use crate::quarantine::QuarantineReason;
+
+/// The Arrow schema of a file from its Parquet schema alone.
+///
+/// An embedded Arrow schema is ignored, so dictionary, view and large variants of the same column do not
+/// differ; metadata of schema and fields are dropped.
+///
+/// # Errors
+///
+/// [`QuarantineReason::Corrupt`] when the Parquet schema has no Arrow counterpart.
+pub fn from_parquet(metadata: &FileMetaData) -> Result<SchemaRef, QuarantineReason> {
+    parquet_to_arrow_schema(metadata.schema_descr(), None)
+        .map(|schema| strip_metadata(&schema))
+        .map_err(QuarantineReason::corrupt)
+}
+
+/// The same columns without any metadata, at any depth.
+pub fn strip_metadata(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(strip_fields(schema.fields())))
+}
+
+fn strip_fields(fields: &Fields) -> Fields {
+    fields.iter().map(strip_field).collect()
+}
+
+fn strip_field(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(strip_fields(fields)),
+        DataType::List(item) => DataType::List(strip_field(item)),
+        DataType::LargeList(item) => DataType::LargeList(strip_field(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(strip_field(item), *size),
+        DataType::Map(entries, sorted) => DataType::Map(strip_field(entries), *sorted),
+        other => other.clone(),
+    };
+    Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn metadata_vanishes_at_every_depth() {
+        let note = HashMap::from([("PARQUET:field_id".to_owned(), "7".to_owned())]);
+        let item = Field::new("item", DataType::Int32, true).with_metadata(note.clone());
+        let list = Field::new("list", DataType::List(Arc::new(item)), false).with_metadata(note.clone());
+        let schema = Schema::new(vec![list]).with_metadata(note);
+        let plain = Field::new(
+            "list",
+            DataType::List(Arc::new(Field::new("item", DataType::Int32, true))),
+            false,
+        );
+        assert_eq!(*strip_metadata(&schema), Schema::new(vec![plain]));
+    }
+}

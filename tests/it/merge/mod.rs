@@ -1,0 +1,4 @@
+//! Merging, over the public interface alone.
+
+mod property;
+mod support;
