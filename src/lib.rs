@@ -11,6 +11,7 @@
     )
 )]
 
+mod compactor;
 mod data_file;
 #[cfg(feature = "delta")]
 #[cfg_attr(docsrs, doc(cfg(feature = "delta")))]
@@ -27,6 +28,7 @@ mod options;
 mod place;
 mod plan;
 mod quarantine;
+mod reclaim;
 mod schema;
 mod sink;
 mod state;
@@ -41,6 +43,10 @@ pub use arrow;
 pub use object_store;
 pub use parquet;
 
+pub use compactor::{
+    CommittedPlan, Compactor, CompactorBuilder, Door, DoorReport, EventOutcome, EventsHandled, Job, JobOutcome,
+    JobReport, ReadView, Reconciled,
+};
 pub use data_file::{Bound, ColumnMetrics, DataFile, Datum};
 #[cfg(feature = "delta")]
 #[cfg_attr(docsrs, doc(cfg(feature = "delta")))]
@@ -50,11 +56,11 @@ pub use event::MemoryEventSource;
 pub use event::{EventBatch, EventMessage, EventSource, ObjectEvent, ObjectEventKind, ParseError, Receipt};
 pub use halt::Halt;
 pub use ids::{AttemptId, HashPrefix, LaneId, PlanHash, Randomness, Seq, Sha256Digest, SystemRandomness};
-pub use naming::DefaultFileNames;
 pub use merge::{
     DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeError, MergeInput, MergeObserver, MergeOptions,
     MergeOutput, MergeTarget, ParquetMerger, SourceError, SourceFooter, read_footer,
 };
+pub use naming::DefaultFileNames;
 pub use naming::{BadName, ETag, FileName, FileNameParser, Namespace, NotSourceFile, ObjectKey, SourceFile, WriterId};
 pub use options::*;
 pub use place::Place;
@@ -66,11 +72,11 @@ pub use sink::{
     TableCommit, TableInfo, TableLayout, TableProvider, TableSink, TableState,
 };
 pub use state::{DeleteOutcome, MAX_STATE_VALUE_BYTES, SaveOutcome, StateKey, StateStore, StateVersion, StoredState};
+pub use state::{MemoryStateStore, ObjectStoreStateStore};
 pub use status::{
     Counters, HaltStatus, Health, HealthReason, HealthState, HealthTopic, PlanPhase, PlanProgress, PlanStatus,
     QuarantineStatus, QuarantinedFile, Readiness, Status, WaitingFor, WindowStatus,
 };
-pub use state::{MemoryStateStore, ObjectStoreStateStore};
 pub use time::{Clock, Timestamp};
 pub use window::{
     Arrival, ArrivedBy, FileRecord, Observed, PendingFile, PlanDraft, RosterRecord, TrackerKey, TrackerStatus,

@@ -102,12 +102,7 @@ impl AttemptsKey {
 }
 
 /// Writes down which files an attempt has uploaded.
-pub(crate) async fn save_files(
-    register: &Register,
-    seq: Seq,
-    attempt: AttemptId,
-    files: &[DataFile],
-) -> Result<()> {
+pub(crate) async fn save_files(register: &Register, seq: Seq, attempt: AttemptId, files: &[DataFile]) -> Result<()> {
     let path = register.attempt_path(seq, attempt);
     objects::create_once(register.store().as_ref(), &path, objects::encode(&files)?).await?;
     Ok(())

@@ -110,14 +110,19 @@ impl Compactor {
                 Ok(_) => Ok(door),
                 Err(_) => Err(Error::new(
                     ErrorKind::Invalid,
-                    format!("a key that does not parse cannot be released: copy the object to a right name. key=`{key}`"),
+                    format!(
+                        "a key that does not parse cannot be released: copy the object to a right name. key=`{key}`"
+                    ),
                 )),
             };
         }
         let lane = self.lane_of(key)?;
         let below = lane.shelf.get(key).and_then(|entry| {
             let boundary = lane.register.floor().boundary?;
-            let start = self.tracker.window_of(&lane.namespace, entry.name.as_ref()?.timestamp).start;
+            let start = self
+                .tracker
+                .window_of(&lane.namespace, entry.name.as_ref()?.timestamp)
+                .start;
             (start < boundary).then_some(boundary)
         });
         match below {
@@ -191,18 +196,30 @@ impl Compactor {
 
     fn do_discard(&mut self, key: &ObjectKey) -> Result<DoorReport> {
         let lanes = self.lanes.values_mut().filter_map(LaneSlot::open_mut);
-        for shelf in lanes.map(|lane| &mut lane.shelf).chain(std::iter::once(&mut self.malformed)) {
+        for shelf in lanes
+            .map(|lane| &mut lane.shelf)
+            .chain(std::iter::once(&mut self.malformed))
+        {
             if let Some(mut entry) = shelf.get(key).cloned() {
                 entry.discarded = true;
                 shelf.insert(entry)?;
-                return Ok(DoorReport { left: 1, ..DoorReport::default() });
+                return Ok(DoorReport {
+                    left: 1,
+                    ..DoorReport::default()
+                });
             }
         }
-        Err(Error::new(ErrorKind::Conflict, format!("no longer in quarantine. key=`{key}`")))
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format!("no longer in quarantine. key=`{key}`"),
+        ))
     }
 
     async fn do_release(&mut self, key: &ObjectKey, now: Timestamp) -> Result<DoorReport> {
-        let report = DoorReport { pending: 1, ..DoorReport::default() };
+        let report = DoorReport {
+            pending: 1,
+            ..DoorReport::default()
+        };
         if let Some(entry) = self.malformed.remove(key) {
             let sighting = crate::compactor::events::Sighting::Event;
             self.sight(key, entry.size, entry.etag, sighting, now).await?;
@@ -210,7 +227,9 @@ impl Compactor {
         }
         let lanes = self.lanes.values_mut().filter_map(LaneSlot::open_mut);
         for lane in lanes {
-            let Some(file) = lane.shelf.remove(key).and_then(|entry| entry.file()) else { continue };
+            let Some(file) = lane.shelf.remove(key).and_then(|entry| entry.file()) else {
+                continue;
+            };
             if let Some(etag) = &file.etag {
                 lane.memory.released.insert(key.clone(), etag.clone());
             }
@@ -221,13 +240,19 @@ impl Compactor {
             self.tracker.voided(&namespace, window);
             return Ok(report);
         }
-        Err(Error::new(ErrorKind::Conflict, format!("no longer in quarantine. key=`{key}`")))
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format!("no longer in quarantine. key=`{key}`"),
+        ))
     }
 
     /// Judges every raw file of a namespace by what register and table still say.
     async fn renewal(&self, namespace: &Namespace, why: Why) -> Result<Door> {
         let Some(lane) = self.lanes.get(namespace).and_then(LaneSlot::open) else {
-            return Err(Error::new(ErrorKind::Invalid, format!("no such namespace. namespace=`{namespace}`")));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("no such namespace. namespace=`{namespace}`"),
+            ));
         };
         let sink = lane.table.sink.as_ref();
         let table = sink.decided(lane.id()).await.map_err(|e| Error::from(table_error(e)))?;
@@ -236,7 +261,9 @@ impl Compactor {
         for (seq, _) in lane.register.plans() {
             let in_table = self.is_in_table(lane, &table, seq, why).await?;
             // A plan object that cannot be read any more says nothing.
-            let Ok(plan) = lane.register.load_plan(seq).await else { continue };
+            let Ok(plan) = lane.register.load_plan(seq).await else {
+                continue;
+            };
             for source in plan.sources {
                 planned.entry(source.key).or_default().push((source.etag, in_table));
             }
@@ -254,7 +281,10 @@ impl Compactor {
         renewal.supersedes.push(lane.id());
         for file in self.raw_files(namespace, &std::collections::BTreeSet::new()).await? {
             let verdicts = planned.remove(&file.key).unwrap_or_default();
-            let of_content: Vec<_> = verdicts.iter().filter(|(etag, _)| file.etag.as_ref() == Some(etag)).collect();
+            let of_content: Vec<_> = verdicts
+                .iter()
+                .filter(|(etag, _)| file.etag.as_ref() == Some(etag))
+                .collect();
             match of_content.iter().any(|(_, in_table)| *in_table) {
                 true => renewal.in_table.push(file),
                 false if of_content.is_empty() && !whole => renewal.unknown.push(file),
@@ -262,7 +292,9 @@ impl Compactor {
             }
         }
         if why == Why::Replay {
-            let gone = planned.into_iter().filter(|(_, verdicts)| verdicts.iter().all(|(_, in_table)| !in_table));
+            let gone = planned
+                .into_iter()
+                .filter(|(_, verdicts)| verdicts.iter().all(|(_, in_table)| !in_table));
             renewal.lost = gone.map(|(key, _)| key).collect();
         }
         Ok(Door {
@@ -290,7 +322,10 @@ impl Compactor {
     async fn do_renew(&mut self, renewal: Renewal, now: Timestamp) -> Result<DoorReport> {
         let namespace = renewal.namespace.clone();
         let Some(lane) = self.lanes.get(&namespace).and_then(LaneSlot::open) else {
-            return Err(Error::new(ErrorKind::Conflict, format!("no such namespace. namespace=`{namespace}`")));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("no such namespace. namespace=`{namespace}`"),
+            ));
         };
         let shared = Arc::clone(&self.shared);
         let manifest = LaneManifest {
@@ -332,7 +367,12 @@ impl Compactor {
         };
         for file in &renewal.unknown {
             let boundary = self.tracker.window_of(&namespace, file.name.timestamp).end;
-            lane.set_aside(&mut self.tracker, file, QuarantineReason::BelowBoundary { boundary }, now)?;
+            lane.set_aside(
+                &mut self.tracker,
+                file,
+                QuarantineReason::BelowBoundary { boundary },
+                now,
+            )?;
         }
         Ok(DoorReport {
             pending: renewal.pending,
@@ -344,14 +384,19 @@ impl Compactor {
     /// Opens a lane again under its new manifest, with nothing left of the old one in memory.
     async fn reopen(&mut self, namespace: &Namespace, now: Timestamp) -> Result<()> {
         self.lanes.remove(namespace);
-        let keys: Vec<_> = self.tracker.pending(namespace).map(|pending| pending.file.key.clone()).collect();
+        let keys: Vec<_> = self
+            .tracker
+            .pending(namespace)
+            .map(|pending| pending.file.key.clone())
+            .collect();
         for key in keys {
             self.tracker.forget_file(namespace, &key);
         }
         self.tracker.pause(namespace, false);
         self.tracker.abandoned(namespace, None);
         // What the old lane had in its windows is not saved again under the new one.
-        let _ = self.tracker.take_dirty();
+        self.unsaved.append(&mut self.tracker.take_dirty());
+        self.unsaved.retain(|key| key.namespace() != namespace);
         self.open_lane(namespace, now).await?;
         self.list_new_lanes(now).await.map_err(|(_, error)| error)
     }
@@ -363,7 +408,8 @@ fn is_whole(register: &Register, table: &TableState) -> bool {
         return true;
     }
     let marker = table.decided.as_ref().map(|decided| decided.marker);
-    let named = marker.is_none_or(|m| m.seq == Seq::ZERO || register.hash(m.seq).map(|h| h.prefix()) == Some(m.plan_hash));
+    let named =
+        marker.is_none_or(|m| m.seq == Seq::ZERO || register.hash(m.seq).map(|h| h.prefix()) == Some(m.plan_hash));
     table.other_lanes.is_empty() && named && register.floor().seq == Seq::ZERO
 }
 
@@ -374,11 +420,14 @@ async fn settle(register: &Register, renewal: &Renewal, window_size_ms: u64) -> 
     let judged = renewal.in_table.iter().map(|file| (file, Verdict::InTable));
     for (file, verdict) in judged.chain(renewal.unknown.iter().map(|file| (file, Verdict::Unknown))) {
         if let Some(etag) = file.etag.clone() {
-            windows.entry(sizes.window_of(file.name.timestamp).start).or_default().push(SettledSource {
-                key: file.key.clone(),
-                etag,
-                verdict,
-            });
+            windows
+                .entry(sizes.window_of(file.name.timestamp).start)
+                .or_default()
+                .push(SettledSource {
+                    key: file.key.clone(),
+                    etag,
+                    verdict,
+                });
         }
     }
     for (start, sources) in windows {

@@ -33,7 +33,7 @@ pub(crate) struct TakenSource {
 impl TakenSource {
     /// Whether a footer is of the same content under another etag: a writer's repeated upload.
     pub(crate) fn same_content(&self, footer: &SourceFooter) -> bool {
-        self.content == Some((footer.size(), *footer.digest()))
+        self.content == Some((footer.size, footer.digest))
     }
 }
 
@@ -80,7 +80,11 @@ impl LaneWork {
         let candidates = self.read(files, &taken).await?;
         let (mut candidates, schema) = self.unify(candidates, table);
         let Some(schema) = schema else { return Ok(None) };
-        let layout = self.sink.prepare(self.manifest.lane, &schema).await.map_err(table_error)?;
+        let layout = self
+            .sink
+            .prepare(self.manifest.lane, &schema)
+            .await
+            .map_err(table_error)?;
         candidates.sort_by(|a, b| a.file.order().cmp(&b.file.order()));
         let head = self.register.head();
         Ok(Some(Plan {
@@ -100,7 +104,9 @@ impl LaneWork {
     /// While plans are being halved, only the first files up to the limit, at least one.
     async fn within_limit(&self, files: Vec<SourceFile>) -> Result<Vec<SourceFile>, LaneError> {
         let (memory, _) = self.attempts.load(self.shared.state.as_ref()).await?;
-        let Some(limit) = memory.limit_bytes else { return Ok(files) };
+        let Some(limit) = memory.limit_bytes else {
+            return Ok(files);
+        };
         let mut bytes = 0_u64;
         let within = files.into_iter().enumerate().take_while(|(index, file)| {
             bytes = bytes.saturating_add(file.size);
@@ -151,16 +157,16 @@ impl LaneWork {
         footer: SourceFooter,
         taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
     ) -> Option<Candidate> {
-        file.etag = Some(footer.etag().clone());
-        file.size = footer.size();
-        let released = self.released.get(&file.key) == Some(footer.etag());
+        file.etag = Some(footer.etag.clone());
+        file.size = footer.size;
+        let released = self.released.get(&file.key) == Some(&footer.etag);
         let earlier: Vec<_> = taken
             .get(&file.key)
             .into_iter()
             .flatten()
             .filter(|source| !(released && source.unknown))
             .collect();
-        if earlier.iter().any(|t| t.etag == *footer.etag() || t.same_content(&footer)) {
+        if earlier.iter().any(|t| t.etag == footer.etag || t.same_content(&footer)) {
             self.found.taken.push(file.key);
             return None;
         }
@@ -170,7 +176,7 @@ impl LaneWork {
         {
             let reason = QuarantineReason::Replaced {
                 planned: first.etag.to_string(),
-                found: footer.etag().to_string(),
+                found: footer.etag.to_string(),
             };
             self.found.quarantined.push((file, reason));
             return None;
@@ -187,7 +193,7 @@ impl LaneWork {
     /// The schema of a source in the table format's types. It has every column of the sort order: without one
     /// its order could not be checked.
     fn fitting_schema(&self, footer: &SourceFooter) -> Result<SchemaRef, QuarantineReason> {
-        let schema = self.sink.canonical_schema(footer.schema())?;
+        let schema = self.sink.canonical_schema(&footer.schema)?;
         let mut columns = self.manifest.sort_order.iter().map(|field| &field.column);
         match columns.find(|column| schema.field_with_name(column).is_err()) {
             None => Ok(schema),
@@ -243,10 +249,10 @@ impl LaneWork {
 fn planned(candidate: Candidate) -> PlannedSource {
     let Candidate { file, footer, .. } = candidate;
     PlannedSource {
-        size: footer.size(),
-        etag: footer.etag().clone(),
-        rows: footer.rows(),
-        footer: *footer.digest(),
+        size: footer.size,
+        etag: footer.etag.clone(),
+        rows: footer.rows,
+        footer: footer.digest,
         key: file.key,
         name: file.name,
     }

@@ -16,7 +16,7 @@ use crate::options::OnReplaced;
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::head;
 use crate::time::Timestamp;
-use crate::window::{Arrival, Observed, TrackerKey, WindowTracker};
+use crate::window::{Arrival, Observed, WindowTracker};
 
 /// What became of the events of one call, in their order.
 #[derive(Debug)]
@@ -115,7 +115,9 @@ impl Compactor {
             return Ok((EventOutcome::Ignored, None));
         }
         let size = event.size.unwrap_or(0);
-        let (outcome, to_save) = self.sight(&event.key, size, event.etag.clone(), Sighting::Event, now).await?;
+        let (outcome, to_save) = self
+            .sight(&event.key, size, event.etag.clone(), Sighting::Event, now)
+            .await?;
         let full = || {
             let message = format!("too many open windows: the file is taken up later. key=`{}`", event.key);
             Error::new(ErrorKind::Unavailable, message)
@@ -165,7 +167,13 @@ impl Compactor {
             size,
             etag,
         };
-        let Self { lanes, tracker, shared, counters, .. } = self;
+        let Self {
+            lanes,
+            tracker,
+            shared,
+            counters,
+            ..
+        } = self;
         match lanes.get_mut(&namespace) {
             Some(LaneSlot::Open(lane)) => {
                 let outcome = lane.sight(shared, tracker, file, sighting, now).await?;
@@ -191,10 +199,10 @@ impl Compactor {
         self.unsaved.append(&mut self.tracker.take_dirty());
         let mut still = BTreeSet::new();
         for key in std::mem::take(&mut self.unsaved) {
-            let namespace = match &key {
-                TrackerKey::Window { namespace, .. } | TrackerKey::Roster { namespace } => namespace.clone(),
+            let namespace = key.namespace().clone();
+            let Some(lane) = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut) else {
+                continue;
             };
-            let Some(lane) = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut) else { continue };
             if let Err(error) = lane.save_tracked(state.as_ref(), &mut self.tracker, &key).await {
                 failed.push((Some(namespace), error.chain()));
                 still.insert(key);
@@ -258,15 +266,26 @@ impl Lane {
             return Ok(Some(EventOutcome::SetAside));
         }
         if let Some(last) = earlier.last() {
-            let hinted = file.etag.as_ref().is_some_and(|etag| earlier.iter().any(|t| t.etag == *etag));
-            let found = if hinted { Found::Same } else { look(shared, &file, &sighting, Some(&last.etag)).await? };
-            let Found::Other(etag, size) = found else { return Ok(Some(EventOutcome::Duplicate)) };
+            let hinted = file
+                .etag
+                .as_ref()
+                .is_some_and(|etag| earlier.iter().any(|t| t.etag == *etag));
+            let found = if hinted {
+                Found::Same
+            } else {
+                look(shared, &file, &sighting, Some(&last.etag)).await?
+            };
+            let Found::Other(etag, size) = found else {
+                return Ok(Some(EventOutcome::Duplicate));
+            };
             if earlier.iter().any(|t| t.etag == etag) {
                 return Ok(Some(EventOutcome::Duplicate));
             }
             let path = shared.bucket.path(file.key.as_str())?;
             match read_footer(shared.bucket.store().as_ref(), &path, Some(&etag)).await {
-                Ok(footer) if earlier.iter().any(|t| t.same_content(&footer)) => return Ok(Some(EventOutcome::Duplicate)),
+                Ok(footer) if earlier.iter().any(|t| t.same_content(&footer)) => {
+                    return Ok(Some(EventOutcome::Duplicate));
+                }
                 Err(SourceError::Unavailable(error)) => return Err(error),
                 // Bad content is found bad again when it is drafted.
                 Ok(_) | Err(SourceError::Bad(_)) => {}
@@ -323,7 +342,9 @@ async fn look(shared: &Shared, file: &SourceFile, sighting: &Sighting, etag: Opt
         return Ok(Found::Other(found.clone(), file.size));
     }
     let path = shared.bucket.path(file.key.as_str())?;
-    let Some(meta) = head(shared.bucket.store().as_ref(), &path).await? else { return Ok(Found::Gone) };
+    let Some(meta) = head(shared.bucket.store().as_ref(), &path).await? else {
+        return Ok(Found::Gone);
+    };
     match meta.e_tag.map(ETag::new) {
         Some(found) if Some(&found) != etag => Ok(Found::Other(found, meta.size)),
         _ => Ok(Found::Same),

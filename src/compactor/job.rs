@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use crate::compactor::lane_work::{Found, LaneWork};
-use crate::compactor::upkeep::{Upkeep, UpkeepDone};
 use crate::compactor::shared::Shared;
+use crate::compactor::upkeep::{Upkeep, UpkeepDone};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Seq;
 use crate::ledger::{LaneError, Register};
@@ -103,7 +103,11 @@ impl Job {
             Work::Lane(mut work) => {
                 let result = caught(work.run()).await;
                 let LaneWork { register, found, .. } = *work;
-                Done::Lane { register, found, result }
+                Done::Lane {
+                    register,
+                    found,
+                    result,
+                }
             }
             Work::Reclaim(work) => {
                 let mut reclaimed = Vec::new();

@@ -88,7 +88,10 @@ impl Compactor {
 
     /// When to call [`poll_job`](Self::poll_job) again if no event comes first; now, if there is work.
     pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
-        let lanes = self.lanes.values().filter_map(|slot| self.deadline_of(slot.open()?, now));
+        let lanes = self
+            .lanes
+            .values()
+            .filter_map(|slot| self.deadline_of(slot.open()?, now));
         lanes.chain(self.tracker.poll_deadline(now)).min().map(|at| at.max(now))
     }
 
@@ -102,10 +105,15 @@ impl Compactor {
         let reclaims = lane.to_reclaim.iter().filter(|_| !lane.reclaiming.is_busy());
         let reclaim = reclaims.filter_map(|seq| lane.reclaim_due(*seq, grace, now)).min();
         let upkeep = (!lane.reclaiming.is_busy()).then(|| self.upkeep_due(lane)).flatten();
-        [turn, reclaim.map(|at| at.max(not_before)), upkeep.map(|at| at.max(not_before)), lane.shelf.next_rested()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            turn,
+            reclaim.map(|at| at.max(not_before)),
+            upkeep.map(|at| at.max(not_before)),
+            lane.shelf.next_rested(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Frees lanes whose job was dropped.
@@ -151,7 +159,11 @@ impl Compactor {
         loop {
             let draft = self.tracker.poll_plan(now)?;
             let namespace = draft.namespace.clone();
-            let ready = self.lanes.get(&namespace).and_then(LaneSlot::open).is_some_and(|lane| !lane.working.is_busy());
+            let ready = self
+                .lanes
+                .get(&namespace)
+                .and_then(LaneSlot::open)
+                .is_some_and(|lane| !lane.working.is_busy());
             if ready {
                 return self.lane_job(&namespace, Some(draft), now);
             }
@@ -180,7 +192,13 @@ impl Compactor {
                 continue;
             }
             let due = |seq: &Seq| lane.reclaim_due(*seq, grace, now).is_some_and(|at| at <= now);
-            let seqs: Vec<_> = lane.to_reclaim.iter().copied().filter(due).take(MOST_RECLAIMED_AT_ONCE).collect();
+            let seqs: Vec<_> = lane
+                .to_reclaim
+                .iter()
+                .copied()
+                .filter(due)
+                .take(MOST_RECLAIMED_AT_ONCE)
+                .collect();
             if seqs.is_empty() {
                 continue;
             }
@@ -202,7 +220,10 @@ impl Compactor {
 
     /// When a lane is swept next: a day after the last time, at first once an orphan could be old enough.
     fn upkeep_due(&self, lane: &Lane) -> Option<Timestamp> {
-        let first = lane.register.plans().find_map(|(seq, _)| lane.register.decision(seq).map(|d| d.decided_at))?;
+        let first = lane
+            .register
+            .plans()
+            .find_map(|(seq, _)| lane.register.decision(seq).map(|d| d.decided_at))?;
         Some(match lane.memory.swept_at {
             Some(at) => at + UPKEEP_EVERY_MS,
             None => first + self.shared.options.orphan_min_age_ms,
@@ -212,11 +233,18 @@ impl Compactor {
     fn upkeep_job(&mut self, now: Timestamp) -> Option<Job> {
         let namespace = self.lanes.iter().find_map(|(namespace, slot)| {
             let lane = slot.open()?;
-            let idle = lane.halted.is_none() && !lane.working.is_busy() && !lane.reclaiming.is_busy() && lane.backoff.may_run(now);
+            let idle = lane.halted.is_none()
+                && !lane.working.is_busy()
+                && !lane.reclaiming.is_busy()
+                && lane.backoff.may_run(now);
             (idle && self.upkeep_due(lane)? <= now).then(|| namespace.clone())
         })?;
         let lane = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut)?;
-        let reclaimed = lane.register.plans().map(|(seq, _)| seq).filter(|seq| lane.memory.is_reclaimed(*seq));
+        let reclaimed = lane
+            .register
+            .plans()
+            .map(|(seq, _)| seq)
+            .filter(|seq| lane.memory.is_reclaimed(*seq));
         let upkeep = Upkeep {
             shared: Arc::clone(&self.shared),
             sink: Arc::clone(&lane.table.sink),
@@ -256,7 +284,11 @@ impl Compactor {
         let random = self.shared.randomness.random_u128();
         let tracker = &mut self.tracker;
         let result = match done {
-            Done::Lane { register, found, result } => {
+            Done::Lane {
+                register,
+                found,
+                result,
+            } => {
                 if lane.working.finish(&token) {
                     lane.progress.set(None);
                     lane.unsettled = result.is_err();
@@ -362,7 +394,9 @@ impl Lane {
         self.to_reclaim.remove(&seq);
         let register = &self.register;
         self.memory.reclaimed(seq, |seq| {
-            register.decision(seq).is_some_and(|decision| decision.outcome == Outcome::Void)
+            register
+                .decision(seq)
+                .is_some_and(|decision| decision.outcome == Outcome::Void)
         });
     }
 }

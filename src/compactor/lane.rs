@@ -19,7 +19,8 @@ use crate::ledger::{LaneError, Register};
 use crate::naming::{ETag, Namespace, ObjectKey};
 use crate::plan::{PlannedSource, Window};
 use crate::sink::{Outcome, Table};
-use crate::state::{Document, StateKey, StateStore};
+use crate::state::document::Document;
+use crate::state::{StateKey, StateStore};
 use crate::time::Timestamp;
 use crate::window::{Arrival, FileRecord, TrackerKey, WindowRecord, WindowSizes, WindowTracker};
 
@@ -112,7 +113,9 @@ impl Backoff {
 
     /// Doubles the pause; up to a quarter of it is random, so that workers do not meet again.
     pub(crate) fn failed(&mut self, now: Timestamp, error: &Error, random: u128) {
-        let doubled = FIRST_PAUSE_MS.checked_shl(self.failures.min(30)).unwrap_or(LONGEST_PAUSE_MS);
+        let doubled = FIRST_PAUSE_MS
+            .checked_shl(self.failures.min(30))
+            .unwrap_or(LONGEST_PAUSE_MS);
         let pause = doubled.min(LONGEST_PAUSE_MS);
         let jitter = u64::try_from(random % u128::from(pause / 4 + 1)).unwrap_or(0);
         self.failures = self.failures.saturating_add(1);
@@ -274,7 +277,11 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let plan = self.register.load_plan(seq).await?;
         let taken = self.taken(window.start).await?;
-        let is_taken = |source: &PlannedSource| taken.get(&source.key).is_some_and(|t| t.iter().any(|t| t.etag == source.etag));
+        let is_taken = |source: &PlannedSource| {
+            taken
+                .get(&source.key)
+                .is_some_and(|t| t.iter().any(|t| t.etag == source.etag))
+        };
         let back: Vec<_> = plan.sources.into_iter().filter(|source| !is_taken(source)).collect();
         let mut any = false;
         for source in back {
@@ -331,7 +338,9 @@ impl Lane {
 
     /// When the sources of a committed plan may be deleted.
     pub(crate) fn reclaim_due(&self, seq: Seq, grace_ms: u64, now: Timestamp) -> Option<Timestamp> {
-        self.register.decision(seq).map(|decision| decision.since(now) + grace_ms)
+        self.register
+            .decision(seq)
+            .map(|decision| decision.since(now) + grace_ms)
     }
 
     pub(crate) fn attempts_key(&self) -> AttemptsKey {
@@ -370,7 +379,9 @@ impl Lane {
             let document = Document::open(store, base).await?;
             self.documents.windows.insert(start, document);
         }
-        let Some(document) = self.documents.windows.get_mut(&start) else { return Ok(()) };
+        let Some(document) = self.documents.windows.get_mut(&start) else {
+            return Ok(());
+        };
         let mut changes: BTreeMap<String, Option<String>> = document
             .iter()
             .filter(|(name, _)| !wanted.contains_key(*name))
@@ -471,8 +482,7 @@ fn entries_of_window(mut record: WindowRecord) -> Result<BTreeMap<String, String
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value)
-        .map_err(|e| Error::new(ErrorKind::Internal, "state cannot be encoded").with_source(e))
+    serde_json::to_string(value).map_err(|e| Error::new(ErrorKind::Internal, "state cannot be encoded").with_source(e))
 }
 
 fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
@@ -493,7 +503,10 @@ impl Busy {
 
     /// Marks the end of the job that holds `token`; a job that was given up before changes nothing.
     pub(crate) fn finish(&mut self, token: &Arc<()>) -> bool {
-        let current = self.0.as_ref().is_some_and(|watched| std::ptr::eq(watched.as_ptr(), Arc::as_ptr(token)));
+        let current = self
+            .0
+            .as_ref()
+            .is_some_and(|watched| std::ptr::eq(watched.as_ptr(), Arc::as_ptr(token)));
         if current {
             self.0 = None;
         }

@@ -221,7 +221,10 @@ impl LaneWork {
         }
         Err(Error::new(
             ErrorKind::Unavailable,
-            format!("the plan could not be decided, others move the table. seq=`{}`", plan.seq),
+            format!(
+                "the plan could not be decided, others move the table. seq=`{}`",
+                plan.seq
+            ),
         )
         .into())
     }
@@ -237,7 +240,11 @@ impl LaneWork {
     }
 
     async fn outputs_there(&mut self, plan: &Plan, files: &[DataFile]) -> Result<bool, LaneError> {
-        let layout = self.sink.prepare(self.manifest.lane, &plan.schema).await.map_err(table_error)?;
+        let layout = self
+            .sink
+            .prepare(self.manifest.lane, &plan.schema)
+            .await
+            .map_err(table_error)?;
         let there = attempts::all_there(&layout, files).await?;
         if !there {
             let seq = plan.seq;
@@ -265,7 +272,11 @@ impl LaneWork {
             rows: 0,
             rows_total: plan.rows(),
         }));
-        let layout = self.sink.prepare(self.manifest.lane, &plan.schema).await.map_err(table_error)?;
+        let layout = self
+            .sink
+            .prepare(self.manifest.lane, &plan.schema)
+            .await
+            .map_err(table_error)?;
         if let Some(attempt) = memory.uploaded {
             let not_before = self.now - self.shared.options.attempt_max_age_ms;
             let files = attempts::load_files(&self.register, seq, attempt, not_before).await?;
@@ -334,7 +345,11 @@ impl LaneWork {
         if output.rows != plan.rows() {
             return Err(Error::new(
                 ErrorKind::Internal,
-                format!("rows lost or made up. seq=`{seq}` in=`{}` out=`{}`", plan.rows(), output.rows),
+                format!(
+                    "rows lost or made up. seq=`{seq}` in=`{}` out=`{}`",
+                    plan.rows(),
+                    output.rows
+                ),
             )
             .into());
         }
@@ -404,7 +419,11 @@ impl LaneWork {
         let known: Vec<usize> = bad.iter().map(|bad| bad.index).collect();
         let shared = Arc::clone(&self.shared);
         let merger = self.merger(plan);
-        let others = plan.sources.iter().enumerate().filter(|(index, _)| !known.contains(index));
+        let others = plan
+            .sources
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !known.contains(index));
         let checks = futures::stream::iter(others.map(|(index, source)| {
             let (shared, merger) = (&shared, &merger);
             async move {
@@ -493,7 +512,11 @@ impl LaneWork {
             table_version: decided.entry.as_ref().map(|entry| entry.version),
             outputs,
             decided_at: self.now,
-            bad_sources: if marker.outcome == Outcome::Void { bad_sources } else { Vec::new() },
+            bad_sources: if marker.outcome == Outcome::Void {
+                bad_sources
+            } else {
+                Vec::new()
+            },
         };
         let decision = self.register.put_decision(&decision).await?;
         let (most, half) = (self.shared.options.max_plan_bytes, (plan.bytes() / 2).max(1));
@@ -521,12 +544,15 @@ impl LaneWork {
 
 /// Opens a source in the content that was planned.
 async fn open(shared: &Shared, source: &PlannedSource) -> Result<MergeInput, SourceError> {
-    let path = shared.bucket.path(source.key.as_str()).map_err(SourceError::Unavailable)?;
+    let path = shared
+        .bucket
+        .path(source.key.as_str())
+        .map_err(SourceError::Unavailable)?;
     let footer = read_footer(shared.bucket.store().as_ref(), &path, Some(&source.etag)).await?;
-    if *footer.digest() != source.footer || footer.size() != source.size {
+    if footer.digest != source.footer || footer.size != source.size {
         return Err(SourceError::Bad(QuarantineReason::Replaced {
             planned: source.etag.to_string(),
-            found: footer.etag().to_string(),
+            found: footer.etag.to_string(),
         }));
     }
     Ok(MergeInput {

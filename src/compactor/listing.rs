@@ -70,7 +70,9 @@ impl Compactor {
         while let Some(page) = pages.next().await {
             for meta in page {
                 let meta = meta.map_err(|e| Error::from_store("list", &path, e))?;
-                let Some(key) = bucket.key(&meta.location).map(ObjectKey::new) else { continue };
+                let Some(key) = bucket.key(&meta.location).map(ObjectKey::new) else {
+                    continue;
+                };
                 let etag = meta.e_tag.map(ETag::new);
                 let sighting = Sighting::Listing {
                     last_modified: meta.last_modified.into(),

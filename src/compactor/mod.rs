@@ -30,7 +30,7 @@ use crate::time::Timestamp;
 use crate::window::{TrackerKey, WindowTracker};
 
 pub use builder::CompactorBuilder;
-pub use doors::{DoorReport, Door};
+pub use doors::{Door, DoorReport};
 pub use events::{EventOutcome, EventsHandled};
 pub use job::{Job, JobOutcome};
 pub use jobs::{CommittedPlan, JobReport};
@@ -83,7 +83,10 @@ struct TableRoot {
 enum LaneSlot {
     Open(Box<Lane>),
     /// Its settings or its place do not allow it to be opened. Its files stay unacknowledged.
-    Refused { halt: Halt, look_again_at: Timestamp },
+    Refused {
+        halt: Halt,
+        look_again_at: Timestamp,
+    },
 }
 
 impl LaneSlot {

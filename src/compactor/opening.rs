@@ -69,7 +69,8 @@ impl Compactor {
             Err(LaneError::Halted(halt)) => {
                 self.tracker.pause(namespace, true);
                 let look_again_at = now + LOOK_AGAIN_MS;
-                self.lanes.insert(namespace.clone(), LaneSlot::Refused { halt, look_again_at });
+                self.lanes
+                    .insert(namespace.clone(), LaneSlot::Refused { halt, look_again_at });
             }
             Err(LaneError::Failed(error)) => return Err(error),
         }
@@ -168,7 +169,10 @@ impl Compactor {
         let horizon = now + self.shared.options.max_future_skew_ms;
         let from = known.max(horizon).floor_to(current_ms) + current_ms;
         let n = NonZeroU64::MIN.saturating_add(sizes.changes.len() as u64);
-        let change = lane.register.put_window_size(n, WindowSizeChange { from, size_ms }).await?;
+        let change = lane
+            .register
+            .put_window_size(n, WindowSizeChange { from, size_ms })
+            .await?;
         sizes.changes.push(change);
         self.tracker.set_window_sizes(&lane.namespace, sizes);
         Ok(())
@@ -199,12 +203,7 @@ impl Compactor {
     }
 
     /// A turn of a lane.
-    pub(super) fn lane_work(
-        &self,
-        lane: &Lane,
-        draft: Option<PlanDraft>,
-        now: Timestamp,
-    ) -> LaneWork {
+    pub(super) fn lane_work(&self, lane: &Lane, draft: Option<PlanDraft>, now: Timestamp) -> LaneWork {
         LaneWork {
             shared: Arc::clone(&self.shared),
             manifest: lane.manifest.clone(),
@@ -229,5 +228,9 @@ async fn lanes_there(shared: &Shared) -> Result<Vec<Namespace>> {
         .list_with_delimiter(Some(&dir))
         .await
         .map_err(|e| Error::from_store("list", &dir, e))?;
-    Ok(listed.common_prefixes.iter().filter_map(manifest::namespace_of_dir).collect())
+    Ok(listed
+        .common_prefixes
+        .iter()
+        .filter_map(manifest::namespace_of_dir)
+        .collect())
 }

@@ -73,7 +73,11 @@ impl Compactor {
                 }
             };
             let batch = async {
-                if listens { (&mut next_batch).await } else { std::future::pending().await }
+                if listens {
+                    (&mut next_batch).await
+                } else {
+                    std::future::pending().await
+                }
             };
             let finished = async {
                 match jobs.next().await {

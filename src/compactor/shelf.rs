@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::naming::{ETag, FileName, ObjectKey, SourceFile};
 use crate::quarantine::QuarantineReason;
-use crate::state::{Document, StateKey, StateStore};
+use crate::state::document::Document;
+use crate::state::{StateKey, StateStore};
 use crate::time::Timestamp;
 
 /// How long an unreadable source rests before it is tried again.
@@ -70,9 +71,8 @@ impl Shelf {
         let document = Document::open(store, base).await?;
         let mut entries = BTreeMap::new();
         for (key, text) in document.iter() {
-            let entry: ShelfEntry = serde_json::from_str(text).map_err(|e| {
-                Error::new(ErrorKind::Data, format!("state malformed. entry=`{key}`")).with_source(e)
-            })?;
+            let entry: ShelfEntry = serde_json::from_str(text)
+                .map_err(|e| Error::new(ErrorKind::Data, format!("state malformed. entry=`{key}`")).with_source(e))?;
             entries.insert(entry.key.clone(), entry);
         }
         Ok(Self {
@@ -112,7 +112,12 @@ impl Shelf {
     /// Takes out the sources whose rest is over.
     pub(crate) fn rested(&mut self, now: Timestamp) -> Vec<ShelfEntry> {
         let due = |entry: &&ShelfEntry| !entry.discarded && entry.retry_at.is_some_and(|at| at <= now);
-        let keys: Vec<_> = self.entries.values().filter(due).map(|entry| entry.key.clone()).collect();
+        let keys: Vec<_> = self
+            .entries
+            .values()
+            .filter(due)
+            .map(|entry| entry.key.clone())
+            .collect();
         keys.iter().filter_map(|key| self.remove(key)).collect()
     }
 

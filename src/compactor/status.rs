@@ -32,7 +32,10 @@ impl Compactor {
 
     /// Every source in quarantine, by namespace and key; not those that were discarded.
     pub fn quarantined(&self, now: Timestamp) -> impl Iterator<Item = QuarantinedFile> + '_ {
-        let shelves = self.open_lanes().map(|(_, lane)| &lane.shelf).chain(std::iter::once(&self.malformed));
+        let shelves = self
+            .open_lanes()
+            .map(|(_, lane)| &lane.shelf)
+            .chain(std::iter::once(&self.malformed));
         let shelved = shelves.flat_map(|shelf| {
             shelf.shown().map(|entry| QuarantinedFile {
                 key: entry.key.clone(),
@@ -75,7 +78,9 @@ impl Compactor {
     }
 
     fn open_lanes(&self) -> impl Iterator<Item = (&Namespace, &Lane)> {
-        self.lanes.iter().filter_map(|(namespace, slot)| Some((namespace, slot.open()?)))
+        self.lanes
+            .iter()
+            .filter_map(|(namespace, slot)| Some((namespace, slot.open()?)))
     }
 }
 
@@ -111,7 +116,11 @@ fn plans(lane: &Lane) -> Vec<PlanStatus> {
 fn plan_status(lane: &Lane, seq: Seq, phase: PlanPhase, attempt: u32, started_at: Timestamp) -> PlanStatus {
     PlanStatus {
         seq,
-        window_key: lane.register.plan(seq).map(|plan| plan.window.key(&lane.namespace)).unwrap_or_default(),
+        window_key: lane
+            .register
+            .plan(seq)
+            .map(|plan| plan.window.key(&lane.namespace))
+            .unwrap_or_default(),
         phase,
         attempt,
         started_at,

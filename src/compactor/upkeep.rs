@@ -44,9 +44,15 @@ impl Upkeep {
     }
 
     async fn sweep(&mut self) -> Result<(), LaneError> {
-        let Some((seq, _)) = self.register.plans().next_back() else { return Ok(()) };
+        let Some((seq, _)) = self.register.plans().next_back() else {
+            return Ok(());
+        };
         let schema = self.register.load_plan(seq).await?.schema;
-        let layout = self.sink.prepare(self.register.lane(), &schema).await.map_err(table_error)?;
+        let layout = self
+            .sink
+            .prepare(self.register.lane(), &schema)
+            .await
+            .map_err(table_error)?;
         let older_than = self.now - self.shared.options.orphan_min_age_ms;
         self.done.swept = sweep(
             layout.store.as_ref(),
@@ -66,7 +72,9 @@ impl Upkeep {
         let mut floor = *self.register.floor();
         let seqs: Vec<Seq> = self.register.plans().map(|(seq, _)| seq).collect();
         for seq in seqs {
-            let (Some(plan), Some(decision)) = (self.register.plan(seq), self.register.decision(seq)) else { break };
+            let (Some(plan), Some(decision)) = (self.register.plan(seq), self.register.decision(seq)) else {
+                break;
+            };
             let window = plan.window;
             let hash = plan.hash;
             if seq >= newest || decision.since(self.now) >= old || window.end >= old {

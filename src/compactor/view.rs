@@ -45,13 +45,19 @@ impl Compactor {
             ));
         }
         let Some(lane) = self.lanes.get(namespace).and_then(LaneSlot::open) else {
-            return Err(Error::new(ErrorKind::Invalid, format!("no such namespace. namespace=`{namespace}`")));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("no such namespace. namespace=`{namespace}`"),
+            ));
         };
         let mut work = self.lane_work(lane, None, now);
         // The table first: what is committed afterwards is still in its raw files for the whole grace.
         let (_, table) = work.stand().await.map_err(Error::from)?;
         let in_table = table.decided.as_ref().map_or(Seq::ZERO, |decided| decided.marker.seq);
-        let newest_is_data = table.decided.as_ref().is_some_and(|d| d.marker.outcome == Outcome::Data);
+        let newest_is_data = table
+            .decided
+            .as_ref()
+            .is_some_and(|d| d.marker.outcome == Outcome::Data);
         let register = work.register;
         let mut hidden: BTreeSet<(ObjectKey, String)> = BTreeSet::new();
         for (seq, _) in register.plans().take_while(|(seq, _)| *seq <= in_table) {
@@ -73,7 +79,11 @@ impl Compactor {
         })
     }
 
-    pub(super) async fn raw_files(&self, namespace: &Namespace, hidden: &BTreeSet<(ObjectKey, String)>) -> Result<Vec<SourceFile>> {
+    pub(super) async fn raw_files(
+        &self,
+        namespace: &Namespace,
+        hidden: &BTreeSet<(ObjectKey, String)>,
+    ) -> Result<Vec<SourceFile>> {
         let bucket = &self.shared.bucket;
         let prefix = bucket.path(self.shared.parser.prefix_of(namespace).trim_end_matches('/'))?;
         let listed: Vec<ObjectMeta> = bucket
@@ -86,7 +96,12 @@ impl Compactor {
             .into_iter()
             .filter_map(|meta| {
                 let key = ObjectKey::new(bucket.key(&meta.location)?);
-                let name = self.shared.parser.parse(&key).ok().filter(|name| name.namespace == *namespace)?;
+                let name = self
+                    .shared
+                    .parser
+                    .parse(&key)
+                    .ok()
+                    .filter(|name| name.namespace == *namespace)?;
                 let etag = ETag::new(meta.e_tag?);
                 let shown = !hidden.contains(&(key.clone(), etag.to_string()));
                 shown.then_some(SourceFile {

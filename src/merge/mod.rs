@@ -122,6 +122,11 @@ impl ParquetMerger {
         Self { options }
     }
 
+    /// The settings.
+    pub fn options(&self) -> &MergeOptions {
+        &self.options
+    }
+
     /// Merges `inputs`, given in (timestamp, writer, sequence) order, into files at `target`.
     ///
     /// Rows in equal rows out, or the merge fails. Without a sort order the inputs are concatenated as given.

@@ -221,7 +221,9 @@ impl Numbered<'_> {
         let read = async {
             let result = self.store.get(&self.path(number)?).await;
             let result = found(result).map_err(|e| Error::from_store("get", self.key, e))?;
-            let Some(result) = result else { return Ok(None) };
+            let Some(result) = result else {
+                return Ok::<_, Error>(None);
+            };
             let meta = result.meta.clone();
             let bytes = found(result.bytes().await).map_err(|e| Error::from_store("get", self.key, e))?;
             Ok(bytes.map(|bytes| (bytes, meta)))

@@ -23,6 +23,15 @@ pub enum TrackerKey {
     },
 }
 
+impl TrackerKey {
+    /// The namespace that it is of.
+    pub fn namespace(&self) -> &Namespace {
+        match self {
+            Self::Roster { namespace } | Self::Window { namespace, .. } => namespace,
+        }
+    }
+}
+
 /// The pending files of a window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
