@@ -1,5 +1,6 @@
 //! All integration tests in one binary: linking arrow and parquet once is enough.
 
+mod compactor;
 mod layering;
 mod merge;
 mod no_runtime;
@@ -7,3 +8,4 @@ mod state;
 mod state_races;
 mod status;
 mod window;
+mod world;
