@@ -117,7 +117,12 @@ impl Compactor {
             }
         };
         manifest.check(&wanted)?;
+        let made_here = manifest.lane == wanted.lane;
         let mut lane = Lane::open(&shared, &mut self.tracker, manifest, table, now).await?;
+        if made_here {
+            // Nothing can have been known of it before, so nothing can have been lost.
+            lane.listed();
+        }
         if lane.to_be_listed {
             self.tracker.begin_listing(namespace);
         }

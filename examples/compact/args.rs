@@ -1,0 +1,180 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{ArgGroup, Parser, ValueEnum};
+use firnline::{Codec, Options, SortField, TableFormat, Timestamp};
+
+/// Compacts the small Parquet files of many writers into one table per namespace, exactly once.
+///
+/// Keys are {prefix}{namespace}/{timestampMs}-{writerId}-{sequence}.parquet. Several such processes may work on the
+/// same directories at the same time.
+///
+/// Exit codes: 0 nothing wrong (pending files are not wrong), 1 failure, 2 bad usage, 3 something is in quarantine or
+/// halted.
+#[derive(Debug, Parser)]
+#[command(name = "compact", max_term_width = 110)]
+#[command(group = ArgGroup::new("mode").args(["once", "watch", "status"]))]
+pub(crate) struct Args {
+    /// The directory that writers write to; a path or file://
+    #[arg(long, value_name = "DIR", value_parser = local)]
+    pub(crate) bucket: PathBuf,
+    /// The part of every key before the namespace
+    #[arg(long, default_value = "data/")]
+    pub(crate) prefix: String,
+    /// The directory of the tables, one per namespace
+    #[arg(long, value_name = "DIR", value_parser = local)]
+    pub(crate) tables: PathBuf,
+    /// The format of the tables
+    #[arg(long, value_enum, default_value = "delta")]
+    pub(crate) format: Format,
+    /// The columns by which every file is sorted, such as ts,id; -ts is descending. Absent: files are concatenated
+    #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
+    pub(crate) sort_key: Vec<SortField>,
+    /// The length of a time window
+    #[arg(long, default_value = "1h", value_parser = millis)]
+    pub(crate) window: u64,
+    /// Files that a window needs before it is compacted for any reason but its age
+    #[arg(long, value_name = "N", default_value_t = firnline::DEFAULT_MIN_FILES_TO_COMPACT)]
+    pub(crate) min_files: usize,
+    /// How long after its end a window waits for silent writers
+    #[arg(long, default_value = "5m", value_parser = millis)]
+    pub(crate) max_wait: u64,
+    /// How long sources stay after their rows are in the table
+    #[arg(long, default_value = "0s", value_parser = millis)]
+    pub(crate) grace: u64,
+    /// The memory that a merge may hold
+    #[arg(long, default_value = "128MiB", value_parser = bytes)]
+    pub(crate) memory: u64,
+    /// The size at which output files are rolled
+    #[arg(long, default_value = "256MiB", value_parser = bytes)]
+    pub(crate) target_file_size: u64,
+    /// zstd(LEVEL), snappy or none
+    #[arg(long, default_value = "zstd(1)", value_parser = codec)]
+    pub(crate) codec: Codec,
+    /// The directory of plans, state and scratch; by default `{tables}-control`
+    #[arg(long, value_name = "DIR", value_parser = local)]
+    pub(crate) control: Option<PathBuf>,
+    /// Start the clock at this RFC 3339 time; it runs on from there
+    #[arg(long, value_name = "TIME")]
+    pub(crate) now: Option<Timestamp>,
+    /// Take R2 notifications, one JSON per line, from this file (- is standard input) instead of listing the bucket
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// Do all that is ready now, retries and reclaims included, then exit (the default)
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Go on until interrupted, or until the events end and nothing is left to do
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Compact all that is pending, ready or not
+    #[arg(long)]
+    pub(crate) drain: bool,
+    /// Show the status; changes nothing
+    #[arg(long, conflicts_with_all = ["drain", "release", "discard", "replay", "adopt", "events"])]
+    pub(crate) status: bool,
+    /// Take a source out of quarantine; it is judged anew. May be repeated
+    #[arg(long, value_name = "KEY")]
+    pub(crate) release: Vec<String>,
+    /// Give up a source in quarantine; it stays in the bucket. May be repeated
+    #[arg(long, value_name = "KEY")]
+    pub(crate) discard: Vec<String>,
+    /// Put in again what a table that was rolled back no longer has. May be repeated
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) replay: Vec<String>,
+    /// Go on with a table as it is, after its register was lost. May be repeated
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) adopt: Vec<String>,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Delta,
+    Iceberg,
+}
+
+impl Args {
+    /// The settings of the compactor.
+    pub(crate) fn options(&self) -> Options {
+        let format = match self.format {
+            Format::Delta => TableFormat::Delta,
+            Format::Iceberg => TableFormat::Iceberg,
+        };
+        let prefix = match self.prefix.trim_end_matches('/') {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        };
+        let defaults = Options::default();
+        let max_window_age_ms = defaults.max_window_age_ms.max(self.max_wait);
+        let horizon_ms = defaults.horizon_ms.max(self.grace);
+        defaults
+            .with_namespace_prefix(prefix)
+            .with_target_format(format)
+            .with_sort_order(self.sort_key.clone())
+            .with_window_size_ms(self.window)
+            .with_min_files_to_compact(self.min_files)
+            .with_max_wait_time_ms(self.max_wait)
+            .with_max_window_age_ms(max_window_age_ms)
+            .with_delete_grace_ms(self.grace)
+            .with_horizon_ms(horizon_ms)
+            .with_memory_budget_bytes(self.memory)
+            .with_target_file_size_bytes(self.target_file_size)
+            .with_codec(self.codec)
+    }
+
+    pub(crate) fn control(&self) -> PathBuf {
+        self.control.clone().unwrap_or_else(|| {
+            let mut path = self.tables.clone().into_os_string();
+            path.push("-control");
+            PathBuf::from(path)
+        })
+    }
+}
+
+fn local(text: &str) -> Result<PathBuf, String> {
+    match text.split_once("://") {
+        None if text.is_empty() => Err("a directory is needed".to_owned()),
+        None => Ok(PathBuf::from(text)),
+        Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
+        Some(("file", _)) => Err("a file URL has three slashes: file:///srv/raw".to_owned()),
+        Some((scheme, _)) => Err(format!(
+            "this example (`compact`) serves local directories, and there is no example for `{scheme}://` yet: copy it and \
+             hand `Place::new` the object store of that service"
+        )),
+    }
+}
+
+fn sort_field(text: &str) -> Result<SortField, String> {
+    match text.strip_prefix('-') {
+        _ if text.trim_start_matches('-').is_empty() => Err("a column is needed, such as ts or -ts".to_owned()),
+        Some(column) => Ok(SortField::descending(column)),
+        None => Ok(SortField::ascending(text)),
+    }
+}
+
+fn millis(text: &str) -> Result<u64, String> {
+    let duration = humantime::parse_duration(text).map_err(|e| format!("{e}, such as 1h, 5m or 0s"))?;
+    u64::try_from(duration.as_millis()).map_err(|e| e.to_string())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    text.parse::<ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|e| format!("{e}, such as 128MiB"))
+}
+
+fn codec(text: &str) -> Result<Codec, String> {
+    let level = |text: &str| text.strip_prefix("zstd(")?.strip_suffix(')')?.trim().parse().ok();
+    match text {
+        "none" => Ok(Codec::None),
+        "snappy" => Ok(Codec::Snappy),
+        "zstd" => Ok(Codec::Zstd(1)),
+        _ => level(text)
+            .map(Codec::Zstd)
+            .ok_or_else(|| "zstd(1) to zstd(22), snappy or none".to_owned()),
+    }
+}
