@@ -82,12 +82,12 @@ fn tracked() -> (WindowTracker, Timestamp) {
 fn a_full_document_is_written_as_it_was() {
     let (mut tracker, now) = tracked();
     tracker.pause(&Namespace::new("orders"), true);
-    let tracked = tracker.status(now);
+    let found = tracker.status(now);
     let mut status = Status {
-        active_windows: tracked.windows.len(),
-        known_writers: tracked.known_writers,
-        active_writers: tracked.active_writers,
-        windows: tracked.windows,
+        active_windows: found.windows.len(),
+        known_writers: found.known_writers,
+        active_writers: found.active_writers,
+        windows: found.windows,
         plans: vec![PlanStatus {
             seq: Seq::new(7),
             window_key: "users:1699995600000".to_owned(),
