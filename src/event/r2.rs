@@ -103,7 +103,7 @@ mod tests {
             kind: ObjectEventKind::Created,
             event_time: Some(Timestamp::from_millis(1_716_579_404_379)),
         };
-        assert_eq!(parse(COPY.as_bytes()).unwrap(), [event.clone()]);
+        assert_eq!(parse(COPY.as_bytes()).unwrap(), std::slice::from_ref(&event));
         assert_eq!(
             parse(format!("[{COPY},{COPY}]").as_bytes()).unwrap(),
             [event.clone(), event]

@@ -214,3 +214,156 @@ impl fmt::Display for Files {
 }
 
 const MAX_NAMED_WRITERS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{HaltStatus, PlanPhase, PlanStatus, QuarantineStatus};
+    use super::*;
+    use crate::ids::Seq;
+    use crate::naming::Namespace;
+
+    fn now() -> Timestamp {
+        "2024-01-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn assess(status: &Status) -> (HealthState, Vec<String>) {
+        let health = Health::assess(status, now());
+        (
+            health.state,
+            health.reasons.into_iter().map(|reason| reason.message).collect(),
+        )
+    }
+
+    fn window(waiting_for: Option<WaitingFor>) -> WindowStatus {
+        WindowStatus {
+            key: "users:1704103200000".to_owned(),
+            window_start: "2024-01-01T10:00:00Z".parse().unwrap(),
+            window_end: "2024-01-01T11:00:00Z".parse().unwrap(),
+            writers: Vec::new(),
+            file_count: 3,
+            total_size: 30,
+            generation: 0,
+            missing_writers: (1..8).map(|n| WriterId::new(format!("w{n}"))).collect(),
+            ready: None,
+            waiting_for,
+            until: Some("2024-01-01T12:05:00Z".parse().unwrap()),
+            held: 1,
+        }
+    }
+
+    #[test]
+    fn nothing_to_say_is_healthy() {
+        assert_eq!(assess(&Status::default()), (HealthState::Healthy, Vec::new()));
+        let status = Status {
+            windows: vec![window(None)],
+            ..Status::default()
+        };
+        assert_eq!(assess(&status), (HealthState::Healthy, Vec::new()));
+    }
+
+    #[test]
+    fn a_waiting_window_is_explained_and_healthy() {
+        for (waiting_for, message) in [
+            (
+                WaitingFor::MinimumFiles { have: 3, need: 10 },
+                "window `users:1704103200000` has 3 of 10 files (minFilesToCompact): planned with more, at the latest at 2024-01-01T12:05:00.000Z",
+            ),
+            (
+                WaitingFor::Writers,
+                "window `users:1704103200000` waits for writers (w1, w2, w3, w4, w5 and 2 more), at the latest at 2024-01-01T12:05:00.000Z",
+            ),
+            (
+                WaitingFor::WindowEnd,
+                "window `users:1704103200000` has not ended: it ends at 2024-01-01T11:00:00.000Z, at the latest at 2024-01-01T12:05:00.000Z",
+            ),
+        ] {
+            let status = Status {
+                windows: vec![window(Some(waiting_for))],
+                ..Status::default()
+            };
+            assert_eq!(assess(&status), (HealthState::Healthy, vec![message.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn many_waiting_windows_are_summed_up() {
+        let status = Status {
+            windows: vec![window(Some(WaitingFor::Turn)); 25],
+            ..Status::default()
+        };
+        let (_, messages) = assess(&status);
+        assert_eq!(messages.len(), 21);
+        assert_eq!(messages[20], "5 more windows wait: see `windows`");
+    }
+
+    #[test]
+    fn files_that_no_notification_announced_are_a_reason() {
+        let counters = |last_event_at: Option<&str>| Status {
+            counters: Counters {
+                found_by_listing: 1,
+                last_event_at: last_event_at.map(|t| t.parse().unwrap()),
+                ..Counters::default()
+            },
+            ..Status::default()
+        };
+        for (last, message) in [
+            (
+                None,
+                "no notification has ever arrived, but a listing found 1 file: check notification and queue",
+            ),
+            (
+                Some("2024-01-01T11:00:00Z"),
+                "no notification since 2024-01-01T11:00:00.000Z, and listings found 1 file that none announced: check notification and queue",
+            ),
+            (
+                Some("2024-01-01T11:00:01Z"),
+                "listings found 1 file that no notification announced: does its filter cover the prefix?",
+            ),
+        ] {
+            assert_eq!(
+                assess(&counters(last)),
+                (HealthState::Degraded, vec![message.to_owned()])
+            );
+        }
+    }
+
+    #[test]
+    fn failures_and_halts_come_worst_first() {
+        let plan = |attempt| PlanStatus {
+            seq: Seq::new(4),
+            window_key: "users:0".to_owned(),
+            phase: PlanPhase::Committing,
+            attempt,
+            started_at: now(),
+            progress: None,
+            last_error: Some("timeout".to_owned()),
+        };
+        let status = Status {
+            plans: vec![plan(1)],
+            quarantine: QuarantineStatus {
+                count: 2,
+                files: Vec::new(),
+            },
+            halts: vec![HaltStatus {
+                namespace: Namespace::new("users"),
+                reason: "register lost".to_owned(),
+            }],
+            windows: vec![window(Some(WaitingFor::Halt))],
+            ..Status::default()
+        };
+        let messages = [
+            "namespace `users` is halted: register lost",
+            "plan 4 of `users:0` is at attempt 1: timeout",
+            "2 files in quarantine: see `quarantine` for the reasons, then release or discard",
+        ];
+        assert_eq!(
+            assess(&status),
+            (HealthState::Unhealthy, messages.map(str::to_owned).to_vec())
+        );
+        let failing = Status {
+            plans: vec![plan(5)],
+            ..Status::default()
+        };
+        assert_eq!(assess(&failing).0, HealthState::Unhealthy);
+    }
+}

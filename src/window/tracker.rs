@@ -209,12 +209,13 @@ impl WindowTracker {
     /// The files of these keys are in the table. What is left of the window is its next generation.
     ///
     /// A file that was observed with other content after it had been drafted stays pending: the plan has
-    /// the older content.
+    /// the older content. Only if the draft that is out was of this window does this end its turn; a plan
+    /// of another window may have been found and finished meanwhile.
     pub fn committed(&mut self, namespace: &Namespace, window: Window, keys: &[ObjectKey]) {
         self.change(namespace, |state| state.committed(window, keys));
     }
 
-    /// A plan of the window came to nothing. Its files stay pending, the minimum does not apply to them, and
+    /// A plan of the window came to nothing, which ends its turn as [`committed`](Self::committed) does. Its files stay pending, the minimum does not apply to them, and
     /// they are ready at once.
     pub fn voided(&mut self, namespace: &Namespace, window: Window) {
         self.change(namespace, |state| state.voided(window));
@@ -232,6 +233,7 @@ impl WindowTracker {
 
     /// The earliest instant at which [`poll_plan`](Self::poll_plan) could give a draft: `now` if it may do so
     /// now, `None` if only an input can change anything.
+    /// Once in a while nothing comes of it, when a file from the future becomes a watermark.
     ///
     /// If `poll_plan(now)` gave nothing, it gives nothing before this instant either.
     pub fn poll_deadline(&self, now: Timestamp) -> Option<Timestamp> {

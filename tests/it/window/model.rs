@@ -7,6 +7,7 @@ use firnline::{
     ValidOptions, Window, WindowTracker, WriterId,
 };
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 const START: i64 = 1_700_000_000_000;
 const WINDOW: u64 = 10_000;
@@ -64,7 +65,7 @@ const FILES: usize = 60;
 /// A fixed population of files: five windows, four writers, some far ahead of the clock.
 fn file(index: usize) -> SourceFile {
     let number = i64::try_from(index).unwrap();
-    let timestamp = Timestamp::from_millis(START + number * 7_919 % 50_000);
+    let timestamp = Timestamp::from_millis(START + number * 7_919 % 100 * 500);
     let writer = WriterId::new(format!("w{}", index % 4));
     SourceFile {
         key: ObjectKey::new(format!("data/ns/{}-{writer}-{index}.parquet", timestamp.as_millis())),
@@ -74,7 +75,7 @@ fn file(index: usize) -> SourceFile {
             writer,
             sequence: u64::try_from(index).unwrap(),
         },
-        size: u64::try_from(index % 7).unwrap() * 5 + 1,
+        size: u64::try_from(index % 4 + 1).unwrap() * 10,
         etag: Some(ETag::new("e")),
     }
 }
@@ -379,8 +380,17 @@ fn expected(new: bool) -> Observed {
     }
 }
 
+/// The same cases every time; `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(20_240_101),
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+    #![proptest_config(config())]
 
     #[test]
     fn the_tracker_drafts_what_the_rules_say_and_names_the_instant(steps in steps()) {
@@ -405,6 +415,9 @@ proptest! {
         for _ in 0..500 {
             pair.run(&Step::Commit(usize::MAX));
             pair.compare();
+            if pair.reference.files.is_empty() {
+                break;
+            }
             if pair.reference.drafted.is_none() {
                 pair.run(&Step::Sleep);
                 pair.compare();
