@@ -8,7 +8,9 @@
     reason = "a test that panics has failed, as it should, and runs on one thread"
 )]
 
+mod events;
 mod layering;
 mod no_runtime;
 mod state;
+mod state_faults;
 mod state_races;
