@@ -113,7 +113,7 @@ fn deletes_and_creates_are_writes_like_others() {
 #[test]
 fn a_late_reader_never_reads_a_ghost() {
     use Act::*;
-    let tally = explore(&[&[SaveOnOld], &[Load], &[LoadAndSave, LoadAndSave, LoadAndSave]], 3);
+    let tally = explore(&[&[SaveOnOld], &[Load], &[LoadAndSave, LoadAndSave, LoadAndSave]], 4);
     assert!(tally.ghosts > 20, "{tally:?}");
 }
 
