@@ -575,7 +575,7 @@ mod tests {
             if !matches!(ended, Some(Ok(()))) {
                 faults.restart();
                 // Every other time a new process; else the same document goes on.
-                if index % 2 == 0 {
+                if index.is_multiple_of(2) {
                     document = open(&store);
                 }
                 block_on(document.apply(&store, &step)).unwrap();

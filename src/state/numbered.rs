@@ -21,8 +21,11 @@
 //!
 //! Before the create the writer looks for the object that it replaces. It is no part of the argument, but it
 //! turns nearly every late writer into a plain conflict without a ghost. What is asked of the store:
-//! put-if-absent, reads that see what has been written, and listings that show every object that was there
-//! before they began and has not been removed.
+//! put-if-absent, reads that see what has been written, and a listing of one key's objects as they were at one
+//! instant. A local directory is not read at one instant, so there a second line holds: a win also asks that
+//! the listing shows the number that was replaced, and since the lowest goes first, that one had been removed
+//! before ours could be. Both lines fail together only if two late writers make ghosts of adjacent numbers
+//! while two more writes and their cleaning fit into one reading of the directory.
 
 use std::collections::BTreeMap;
 

@@ -286,3 +286,110 @@ impl MultipartUpload for FaultUpload {
         store.carry_out(step, self.inner.abort()).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn wrapped(faults: &Faults) -> (Arc<InMemory>, FaultStore) {
+        let inner = Arc::new(InMemory::new());
+        (inner.clone(), FaultStore::new(inner, "data", faults))
+    }
+
+    async fn upload(store: &FaultStore) -> Result<PutResult> {
+        let mut upload = store.put_multipart(&Path::from("big")).await?;
+        upload.put_part("ab".into()).await?;
+        upload.put_part("c".into()).await?;
+        upload.complete().await
+    }
+
+    #[test]
+    fn every_request_is_one_operation_of_the_log() {
+        let faults = Faults::none();
+        let (_, store) = wrapped(&faults);
+        let path = Path::from("x");
+        block_on(async {
+            store.put(&path, "abcd".into()).await.unwrap();
+            upload(&store).await.unwrap();
+            store.head(&path).await.unwrap();
+            store.get_ranges(&path, &[0..1, 2..3]).await.unwrap();
+            assert_eq!(store.list(None).count().await, 2);
+            let paths = stream::iter([Ok(path.clone()), Ok(Path::from("big"))]);
+            assert_eq!(store.delete_stream(paths.boxed()).count().await, 2);
+        });
+        let log = faults.log();
+        let kinds: Vec<_> = log.iter().map(|operation| (operation.kind, operation.bytes)).collect();
+        let expected = [
+            (OperationKind::Put, 4),
+            (OperationKind::CreateMultipart, 0),
+            (OperationKind::Part, 2),
+            (OperationKind::Part, 1),
+            (OperationKind::CompleteMultipart, 0),
+            (OperationKind::Head, 0),
+            (OperationKind::Get, 0),
+            (OperationKind::List, 0),
+            (OperationKind::Delete, 0),
+            (OperationKind::Delete, 0),
+        ];
+        assert_eq!(kinds, expected);
+        assert!(
+            log.iter()
+                .all(|operation| operation.applied && operation.error.is_none())
+        );
+    }
+
+    #[test]
+    fn a_crash_takes_this_and_all_later_operations_until_the_restart() {
+        for (fault, written) in [(Fault::CrashBefore, false), (Fault::CrashAfter, true)] {
+            let faults = Faults::at(1, fault);
+            let (inner, store) = wrapped(&faults);
+            let (one, two) = (Path::from("one"), Path::from("two"));
+            block_on(async {
+                store.put(&one, "1".into()).await.unwrap();
+                let error = store.put(&two, "2".into()).await.unwrap_err();
+                assert!(error.to_string().contains("injected fault"), "{error}");
+                store.get(&one).await.unwrap_err();
+                assert_eq!(inner.head(&two).await.is_ok(), written);
+                assert!(faults.crashed());
+                faults.restart();
+                store.get(&one).await.unwrap();
+            });
+            let applied: Vec<_> = faults.log().iter().map(|operation| operation.applied).collect();
+            assert_eq!(applied, [true, written, false, true]);
+        }
+    }
+
+    #[test]
+    fn a_part_that_fails_is_not_there_and_a_completed_upload_may_seem_to_have_failed() {
+        let faults = Faults::at(2, Fault::ErrorNotApplied);
+        let (inner, store) = wrapped(&faults);
+        block_on(upload(&store)).unwrap_err();
+        assert_eq!(faults.operations(), 3);
+        assert!(block_on(inner.head(&Path::from("big"))).is_err());
+        let (inner, store) = wrapped(&Faults::at(3, Fault::AppliedButError));
+        block_on(upload(&store)).unwrap_err();
+        assert_eq!(block_on(inner.head(&Path::from("big"))).unwrap().size, 3);
+    }
+
+    #[test]
+    fn reads_may_be_stale_torn_or_never_end() {
+        let path = Path::from("x");
+        let read = |fault| {
+            let (_, store) = wrapped(&Faults::at(1, fault));
+            block_on(store.put(&path, "abcd".into())).unwrap();
+            store
+        };
+        let stale = block_on(read(Fault::StaleRead).get(&path)).unwrap_err();
+        assert!(matches!(stale, StoreError::NotFound { .. }), "{stale}");
+        assert_eq!(block_on(read(Fault::StaleRead).list(None).count()), 0);
+        let torn = block_on(read(Fault::TornBody).get(&path)).unwrap();
+        let pieces: Vec<_> = block_on(torn.into_stream().collect());
+        assert_eq!(pieces[0].as_ref().unwrap(), "ab");
+        assert!(pieces[1].is_err());
+        assert!(read(Fault::Hang).get(&path).now_or_never().is_none());
+    }
+}

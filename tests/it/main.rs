@@ -12,6 +12,7 @@ mod layering;
 mod merge;
 mod no_runtime;
 mod state;
+mod state_faults;
 mod state_races;
 mod status;
 mod window;

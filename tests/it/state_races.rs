@@ -139,7 +139,7 @@ fn run(workers: &[&[Act]], schedule: &[usize], preemptions: usize, tally: &mut T
     let state =
         ObjectStoreStateStore::new(store.clone(), Path::from("s")).with_randomness(Arc::new(SeededRandomness::new(7)));
     let key = StateKey::new(["k"]);
-    let Some(Ok(SaveOutcome::Saved(old))) = settle(state.save(&key, "first".into(), None)) else {
+    let Ok(SaveOutcome::Saved(old)) = block_on(state.save(&key, "first".into(), None)) else {
         panic!("the first save wins");
     };
     let calls = Rc::new(RefCell::new(Vec::new()));
@@ -182,7 +182,7 @@ fn run(workers: &[&[Act]], schedule: &[usize], preemptions: usize, tally: &mut T
     drop(tasks);
     let calls = calls.take();
     check(&calls, &store, &choices);
-    let last = settle(state.load(&key)).unwrap().unwrap();
+    let last = block_on(state.load(&key)).unwrap();
     let truth = store.truth.lock().unwrap();
     assert_eq!(
         last.map(|stored| stored.bytes),
@@ -290,11 +290,6 @@ fn check(calls: &[Call], store: &SteppedStore, choices: &[(usize, usize)]) {
             Did::Write(None, None) | Did::Unknown => {}
         }
     }
-}
-
-/// Drives a call that nobody disturbs.
-fn settle<T>(future: impl Future<Output = T>) -> Option<T> {
-    Some(block_on(future))
 }
 
 /// A store whose every request first gives way once, and which remembers the first object of each number.

@@ -1,0 +1,285 @@
+"""Compacts files of several writers with the example `compact` and reads the tables back with other engines.
+
+Usage: run.py [--release] [--keep] [--sources-only]
+
+The command can be replaced by the environment variable FIRNLINE_COMPACT, a program that takes its options.
+"""
+
+import argparse
+import datetime as dt
+import decimal
+import json
+import math
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, write_deltalake
+from duckdb_extensions import import_extension
+
+import sources
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Every window has ended and waited long enough.
+NOW = "2024-11-14T18:00:00Z"
+OK, QUARANTINE = 0, 3
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--release", action="store_true", help="build the example with optimisation")
+    parser.add_argument("--keep", action="store_true", help="keep the directory")
+    parser.add_argument("--sources-only", action="store_true", help="only write the sources and read them back")
+    args = parser.parse_args()
+    import_extension("delta")
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="firnline-interop-"))
+    try:
+        scenarios = [sources_agree]
+        if not args.sources_only:
+            scenarios += [compacted, corrupt, appended, removed_after_grace]
+        for scenario in scenarios:
+            home = directory / scenario.__name__
+            home.mkdir()
+            scenario(Host(home, args.release))
+            print(f"ok  {scenario.__name__}: {scenario.__doc__}", flush=True)
+    finally:
+        if args.keep:
+            print(f"kept {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+class Host:
+    """A bucket, a place for tables, and the command that compacts one into the other."""
+
+    def __init__(self, home, release):
+        self.bucket, self.tables, self.control = home / "bucket", home / "tables", home / "control"
+        for path in (self.bucket, self.tables, self.control):
+            path.mkdir()
+        build = ["cargo", "run", "--quiet", *(["--release"] if release else []), "--example", "compact", "--"]
+        given = os.environ.get("FIRNLINE_COMPACT")
+        self.command = shlex.split(given) if given else build
+
+    def compact(self, *options, expect=OK, now=NOW):
+        """Runs the command once and returns the document that it prints."""
+        arguments = [
+            *("--bucket", str(self.bucket), "--prefix", "data/", "--tables", str(self.tables)),
+            *("--control", str(self.control), "--format", "delta", "--sort-key", "ts,id"),
+            *("--window", "1h", "--min-files", "2", "--max-wait", "5m", "--now", now, "--once", "--json", *options),
+        ]
+        done = subprocess.run(self.command + arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != expect:
+            sys.exit(f"exit code {done.returncode} instead of {expect}\n{done.stdout}\n{done.stderr}")
+        return json.loads(done.stdout)
+
+    def table(self, namespace):
+        return self.tables / namespace
+
+
+def sources_agree(host):
+    """every source file is sorted and reads the same with pyarrow and DuckDB"""
+    for path in sources.make(host.bucket, "users"):
+        table = sources.read([path])
+        assert_sorted(table, path)
+        with connect() as connection:
+            other = arrow(connection, f"select * from read_parquet('{path}')")
+            assert_same_rows(table, other, f"DuckDB reads {path}")
+
+
+def compacted(host):
+    """two namespaces are compacted, all readers agree, and a second run does nothing"""
+    expected = {}
+    for seed, namespace in enumerate(["users", "eu/orders"]):
+        paths = sources.make(host.bucket, namespace, seed=seed)
+        expected[namespace] = sources.read(paths)
+    document = host.compact("--grace", "1h")
+    assert found(document, "key") == [], f"nothing is in quarantine: {document}"
+    versions = {}
+    for namespace, rows in expected.items():
+        check_table(host.table(namespace), rows)
+        versions[namespace] = DeltaTable(str(host.table(namespace))).version()
+        files = list(DeltaTable(str(host.table(namespace))).file_uris())
+        assert len(files) == 2, f"one file for each window, not {files}"
+    host.compact("--grace", "1h")
+    for namespace, version in versions.items():
+        again = DeltaTable(str(host.table(namespace))).version()
+        assert again == version, f"a second run commits nothing: {version} -> {again}"
+
+
+def corrupt(host):
+    """a corrupt file is listed and set aside, all others are compacted"""
+    paths = sources.make(host.bucket, "users", hours=1)
+    bad = paths.pop()
+    body = bytearray(bad.read_bytes())
+    bad.write_bytes(body[: len(body) // 2])
+    expected = sources.read(paths)
+    document = host.compact("--grace", "1h", expect=QUARANTINE)
+    key = bad.relative_to(host.bucket).as_posix()
+    assert found(document, "key") == [key], f"{key} is in quarantine: {document}"
+    check_table(host.table("users"), expected)
+    assert bad.exists(), "what is in quarantine stays in the bucket"
+
+
+def appended(host):
+    """a table that deltalake created is appended to, and deltalake appends to it again"""
+    mine = sources.read(sources.make(host.bucket, "users", hours=1, seed=3))
+    with tempfile.TemporaryDirectory() as elsewhere:
+        theirs = sources.read(sources.make(elsewhere, "users", hours=1, seed=4))
+    path = host.table("users")
+    write_deltalake(str(path), theirs)
+    host.compact("--grace", "1h")
+    check_table(path, pa.concat_tables([theirs, mine]), all_ours=False)
+    write_deltalake(str(path), theirs, mode="append")
+    check_table(path, pa.concat_tables([theirs, mine, theirs]), all_ours=False)
+
+
+def removed_after_grace(host):
+    """sources are gone after the grace period, their rows stay"""
+    paths = sources.make(host.bucket, "users", hours=1, seed=5)
+    expected = sources.read(paths)
+    # Grace counts from the store's own time, so a time in the future is past it.
+    host.compact("--grace", "0s")
+    later = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
+    host.compact("--grace", "0s", now=later.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    left = [path.name for path in paths if path.exists()]
+    assert left == [], f"sources are left: {left}"
+    check_table(host.table("users"), expected)
+
+
+def check_table(path, expected, all_ours=True):
+    """All readers see the rows of `expected`, also through filters at every bound."""
+    delta = DeltaTable(str(path))
+    assert_same_rows(expected, normal(delta.to_pyarrow_table()), f"deltalake reads {path}")
+    with connect() as connection:
+        scan = f"delta_scan('{path}')"
+        assert_same_rows(expected, arrow(connection, f"select * from {scan}"), f"DuckDB reads {path}")
+        # Copied, as a filter on an Arrow table is Arrow's own, to which no NaN is greater than a number.
+        connection.register("given", expected)
+        connection.execute("create table expected as select * from given")
+        for column in sources.SCALARS:
+            for value in probes(expected, column):
+                for operator in ("<", "<=", "=", ">=", ">"):
+                    where = f"where {column} {operator} $1"
+                    want, got = (
+                        connection.execute(f"select count(*) from {source} {where}", [value]).fetchone()[0]
+                        for source in ("expected", scan)
+                    )
+                    assert want == got, f"DuckDB {path} {where} {value!r}: {got} instead of {want}"
+            for where in (f"where {column} is null", f"where {column} is not null"):
+                want, got = (
+                    connection.execute(f"select count(*) from {source} {where}").fetchone()[0]
+                    for source in ("expected", scan)
+                )
+                assert want == got, f"DuckDB {path} {where}: {got} instead of {want}"
+    filter_with_arrow(delta, expected)
+    if all_ours:
+        for uri in delta.file_uris():
+            assert_sorted(sources.read([uri.removeprefix("file://")]), uri)
+
+
+def filter_with_arrow(delta, expected):
+    """The same through deltalake's data set, which skips files by their statistics."""
+    theirs, ours = delta.to_pyarrow_dataset(), ds.dataset(expected)
+    for column in sources.SCALARS:
+        # Booleans have no order there. A column without bounds, as one with infinities must be, is given the
+        # bound `null` by deltalake 1.6, which then skips every file; DuckDB has checked it.
+        if column in ("flag", "score"):
+            continue
+        for value in probes(expected, column):
+            if isinstance(value, float) and math.isnan(value):
+                continue  # Arrow takes `x <= bound` for a proof of `x < nan`
+            scalar = pa.scalar(value, type=expected.schema.field(column).type)
+            for compare in (pc.less, pc.less_equal, pc.equal, pc.greater_equal, pc.greater):
+                predicate = compare(ds.field(column), scalar)
+                want, got = ours.count_rows(filter=predicate), theirs.count_rows(filter=predicate)
+                assert want == got, f"deltalake {predicate}: {got} instead of {want}"
+
+
+def probes(table, column):
+    """Values at, just below and just above the bounds of a column, and those that are no bounds."""
+    values = [value for value in table[column].to_pylist() if value is not None]
+    numbers = [value for value in values if not (isinstance(value, float) and math.isnan(value))]
+    bounds = [min(numbers), max(numbers)]
+    steps = {
+        bool: [],
+        int: [-1, 1],
+        decimal.Decimal: [decimal.Decimal("-0.01"), decimal.Decimal("0.01")],
+        dt.datetime: [dt.timedelta(microseconds=-1), dt.timedelta(microseconds=1)],
+        dt.date: [dt.timedelta(days=-1), dt.timedelta(days=1)],
+    }
+    kind = type(bounds[0])
+    if kind is float:
+        near = [math.nextafter(bound, to) for bound in bounds for to in (-math.inf, math.inf)]
+        near += [bounds[0] / 2, math.nan, math.inf, -math.inf, 0.0, -0.0]
+    elif kind is str:
+        near = ["", "a", "name 5", bounds[1] + "z", "\U0010ffff"]
+    else:
+        near = [bound + step for bound in bounds for step in steps[kind]]
+    limits = (-(2**31), 2**31 - 1) if column == "n" else (-(2**63), 2**63 - 1)
+    if kind is int:
+        near = [value for value in near if limits[0] <= value <= limits[1]]
+    if kind is decimal.Decimal:
+        near = [value for value in near if abs(value) < 10**10]
+    return bounds + near
+
+
+def connect():
+    connection = duckdb.connect()
+    connection.execute("set timezone = 'UTC'")
+    connection.execute("load delta")
+    return connection
+
+
+def arrow(connection, query):
+    result = connection.execute(query).arrow()
+    return normal(result.read_all() if isinstance(result, pa.RecordBatchReader) else result)
+
+
+def normal(table):
+    """The table in the common schema, as readers differ in string and list types."""
+    columns = [sources.plain(table[field.name]).cast(field.type) for field in sources.SCHEMA]
+    return pa.table(columns, schema=sources.SCHEMA)
+
+
+def assert_same_rows(expected, actual, what):
+    want, got = (sorted(map(repr, table.to_pylist())) for table in (expected, actual))
+    if want == got:
+        return
+    missing = [row for row in want if row not in set(got)]
+    extra = [row for row in got if row not in set(want)]
+    sys.exit(f"{what}: {len(got)} rows instead of {len(want)}\nmissing {missing[:2]}\nextra {extra[:2]}")
+
+
+def assert_sorted(table, what):
+    keys = list(zip(table["ts"].to_pylist(), table["id"].to_pylist()))
+    assert keys == sorted(keys), f"{what} is not sorted"
+
+
+def found(document, name):
+    """All values of `name` below any `quarantine` of the document, in order, each once."""
+    values = set()
+
+    def walk(node, inside):
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if inside and key == name:
+                    values.add(value)
+                walk(value, inside or key == "quarantine")
+        elif isinstance(node, list):
+            for value in node:
+                walk(value, inside)
+
+    walk(document, False)
+    return sorted(values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs all tests: those in Rust, then the tables that we write read back by deltalake and DuckDB.
+#
+# Needs cargo, a C compiler and Python 3.10 or later with venv; the Python packages are installed under target/.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+cargo test --all-features
+
+venv=target/ci-venv
+requirements=tests/interop/requirements.txt
+if ! cmp --silent "$requirements" "$venv/requirements.txt"; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    for attempt in 1 2 3; do
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --retries 5 -r "$requirements" && break
+        [ "$attempt" -lt 3 ] || exit 1
+        sleep $((attempt * 10))
+    done
+    cp "$requirements" "$venv/requirements.txt" # last, so that half an installation is not taken for a whole one
+fi
+"$venv/bin/python" tests/interop/run.py "$@"
