@@ -4,10 +4,12 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that panics has failed, as it should"
+    clippy::future_not_send,
+    reason = "a test that panics has failed, as it should, and runs on one thread"
 )]
 
 mod compactor;
+mod events;
 mod layering;
 mod merge;
 mod no_runtime;
