@@ -1,4 +1,4 @@
-//! Firnline (crate docs are written last).
+#![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     test,

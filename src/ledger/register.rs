@@ -55,14 +55,10 @@ pub(crate) struct Floor {
 }
 
 /// What is kept in memory of a plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct PlanSummary {
     pub(crate) hash: PlanHash,
     pub(crate) window: Window,
-    pub(crate) generation: u64,
-    pub(crate) sources: usize,
-    pub(crate) rows: u64,
-    pub(crate) bytes: u64,
 }
 
 /// What is kept in memory of a decision.
@@ -75,8 +71,6 @@ pub(crate) struct DecisionSummary {
     pub(crate) stored_at: Timestamp,
     /// By the clock of the worker that recorded it.
     pub(crate) decided_at: Timestamp,
-    pub(crate) output_files: usize,
-    pub(crate) output_bytes: u64,
 }
 
 impl DecisionSummary {
@@ -87,8 +81,6 @@ impl DecisionSummary {
             attempt: decision.attempt,
             stored_at,
             decided_at: decision.decided_at,
-            output_files: decision.outputs.len(),
-            output_bytes: decision.outputs.iter().map(|f| f.size).sum(),
         }
     }
 
@@ -275,10 +267,6 @@ impl Register {
             PlanSummary {
                 hash: PlanHash::of(bytes),
                 window: plan.window,
-                generation: plan.generation,
-                sources: plan.sources.len(),
-                rows: plan.rows(),
-                bytes: plan.bytes(),
             },
         );
         Ok(plan)
