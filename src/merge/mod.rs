@@ -206,9 +206,9 @@ impl ParquetMerger {
         &self,
         store: &Arc<dyn ObjectStore>,
         inputs: Vec<MergeInput>,
-        schema: SchemaRef,
+        schema: &SchemaRef,
     ) -> impl Stream<Item = Result<RecordBatch, MergeError>> + Send + use<> {
-        let job = Job::new(&self.options, store, inputs, &schema);
+        let job = Job::new(&self.options, store, inputs, schema);
         let start = Streaming {
             job,
             merging: None,
@@ -334,12 +334,9 @@ struct Streaming {
 
 impl Streaming {
     async fn next(&mut self) -> Result<Option<RecordBatch>, MergeError> {
-        let job = match &mut self.job {
-            Ok(job) => job,
-            Err(_) => {
-                let taken = std::mem::replace(&mut self.job, Err(MergeError::internal("stream is at its end")));
-                return taken.map(|_| None);
-            }
+        let Ok(job) = &mut self.job else {
+            let failed = std::mem::replace(&mut self.job, Err(MergeError::internal("stream is at its end")));
+            return failed.map(|_| None);
         };
         // Rows that an earlier plan has given out already; every plan has the same order.
         let mut skip = if self.merging.is_some() { 0 } else { self.given };

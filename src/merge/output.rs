@@ -341,7 +341,6 @@ fn compression(codec: Codec) -> Result<Compression, MergeError> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used in map_err")]
 fn encoding(error: ParquetError) -> MergeError {
     MergeError::internal(error)
 }

@@ -24,7 +24,8 @@ impl Slice {
     pub(super) fn whole(group: &RowGroupMetaData) -> Self {
         let columns = group.columns().iter().map(|chunk| {
             let (start, length) = chunk.byte_range();
-            vec![start..start.saturating_add(length)]
+            let whole = start..start.saturating_add(length);
+            vec![whole]
         });
         Self {
             rows: 0..rows_of(group),

@@ -169,7 +169,7 @@ async fn check(seed: u64, tune: impl Fn(MergeOptions) -> MergeOptions) {
         output.peak_memory_bytes
     );
     let merger = ParquetMerger::new(options);
-    let stream = merger.stream(&case.store, case.inputs, support::schema());
+    let stream = merger.stream(&case.store, case.inputs, &support::schema());
     let batches: Vec<RecordBatch> = stream.boxed().try_collect().await.unwrap();
     let streamed = firnline::arrow::compute::concat_batches(&support::schema(), &batches).unwrap();
     assert_eq!(streamed, expected, "seed {seed}");
