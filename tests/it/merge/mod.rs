@@ -1,4 +1,6 @@
 //! Merging, over the public interface alone.
 
+mod faults;
 mod property;
+mod recording;
 mod support;
