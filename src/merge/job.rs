@@ -26,8 +26,8 @@ const MAX_ROW_GROUP_BYTES: u64 = 128 << 20;
 /// Least bytes that a reader gets, and what it gets for every leaf column.
 const READER_BYTES: u64 = 32 << 10;
 const READER_COLUMN_BYTES: u64 = 1 << 10;
-/// A row group that can be read in parts is assumed to get along with this part of its cost.
-const DIVISIBLE_PARTS: u64 = 8;
+/// Row groups that cost more than this are read in parts where they can be.
+const USUAL_ROW_GROUP_BYTES: u64 = 8 << 20;
 /// How often a merge is planned anew before it stops relying on what turned out wrong.
 const MAX_REPLANS: usize = 16;
 
@@ -38,6 +38,8 @@ pub(super) struct Shares {
     pub(super) row_group: u64,
     /// Size of upload parts.
     pub(super) part: u64,
+    /// Merged rows on their way to the output.
+    pub(super) merged: u64,
     /// All readers together.
     pub(super) sources: u64,
 }
@@ -123,10 +125,10 @@ impl Job {
         let budget = self.options.memory_budget_bytes;
         let row_group = (budget / 3).min(MAX_ROW_GROUP_BYTES);
         let part = upload::part_size(self.options.target_file_size_bytes.saturating_mul(2));
-        // A sixteenth is for merged rows on their way to the output.
+        let merged = budget / 16;
         let others = row_group
             .saturating_add(part)
-            .saturating_add(budget / 16)
+            .saturating_add(merged)
             .saturating_add(self.footers);
         let sources = budget.saturating_sub(others);
         if sources < READER_BYTES {
@@ -138,6 +140,7 @@ impl Job {
         Ok(Shares {
             row_group,
             part,
+            merged,
             sources,
         })
     }
@@ -172,11 +175,20 @@ impl Job {
         {
             return *needed;
         }
-        need(&input.footer)
+        let usual = self.shares().map_or(0, |shares| shares.sources / 4);
+        need(&input.footer, usual)
     }
 
-    /// The chains of these indices, each with its need.
-    pub(super) fn needy(&self, chains: &[Vec<usize>]) -> Vec<Chain> {
+    /// The chains of these indices, each with its need; an error if one input alone is too large.
+    pub(super) fn needy(&self, chains: &[Vec<usize>]) -> Result<Vec<Chain>, MergeError> {
+        let sources = self.shares()?.sources;
+        for (index, input) in self.inputs.iter().enumerate() {
+            let needed = self.need(input);
+            if needed > sources {
+                let reason = too_large("row group without page index, of memoryBudgetBytes", needed, sources);
+                return Err(MergeError::Source { index, reason });
+            }
+        }
         let chains = chains.iter().map(|indices| {
             let inputs: Vec<Input> = indices
                 .iter()
@@ -185,7 +197,7 @@ impl Job {
                 .collect();
             self.chain(inputs)
         });
-        chains.collect()
+        Ok(chains.collect())
     }
 
     /// A chain that is allotted what it needs.
@@ -268,13 +280,14 @@ pub(super) fn allot(mut chains: Vec<Chain>, sources: u64) -> Option<Vec<Chain>> 
     Some(chains)
 }
 
-/// The bytes that a reader needs, as far as the footer tells.
-pub(super) fn need(footer: &SourceFooter) -> u64 {
+/// The bytes that a reader needs, as far as the footer tells; of a row group that can be read in parts no more
+/// than `usual`, until its pages say otherwise.
+fn need(footer: &SourceFooter, usual: u64) -> u64 {
     let groups = footer.metadata.row_groups();
     let cost = groups.iter().map(|group| {
         let cost = slices::cost(group);
         if slices::is_divisible(group) {
-            cost.div_ceil(DIVISIBLE_PARTS)
+            cost.min(usual.min(USUAL_ROW_GROUP_BYTES) / 2)
         } else {
             cost
         }

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::budget::Held;
+use super::budget::{Held, to_usize};
 use super::error::MergeError;
 use super::gather::gather;
 use super::input::{Batch, Input, InputReader, MAX_BATCH_ROWS, Origin, Plan};
@@ -52,6 +52,8 @@ pub(super) struct Merging {
     plan: Plan,
     /// The columns of the outcome.
     out: SchemaRef,
+    /// Most bytes of merged rows at once.
+    max_bytes: u64,
     cursors: Vec<Cursor>,
 }
 
@@ -63,8 +65,8 @@ pub(super) struct Merged {
 }
 
 impl Merging {
-    /// A merge of `chains` into batches of the columns `out`.
-    pub(super) fn new(plan: Plan, chains: Vec<Chain>, out: SchemaRef) -> Self {
+    /// A merge of `chains` into batches of the columns `out` of at most about `max_bytes`.
+    pub(super) fn new(plan: Plan, chains: Vec<Chain>, out: SchemaRef, max_bytes: u64) -> Self {
         let cursors = chains
             .into_iter()
             .map(|chain| Cursor {
@@ -77,7 +79,12 @@ impl Merging {
                 last: None,
             })
             .collect();
-        Self { plan, out, cursors }
+        Self {
+            plan,
+            out,
+            max_bytes,
+            cursors,
+        }
     }
 
     /// The next rows, `None` after the last.
@@ -97,7 +104,7 @@ impl Merging {
             return Ok(None);
         }
         let mut heads: Vec<Option<Head<'_>>> = self.cursors.iter().map(Cursor::head).collect();
-        let runs = merge(&mut heads, MAX_BATCH_ROWS);
+        let runs = merge(&mut heads, self.max_rows());
         let positions: Vec<usize> = heads
             .iter()
             .map(|head| head.as_ref().map_or(0, |head| head.rows.start))
@@ -113,8 +120,23 @@ impl Merging {
         for (cursor, position) in self.cursors.iter_mut().zip(positions) {
             cursor.advance(position);
         }
-        let held = self.plan.memory.hold(rows.get_array_memory_size() as u64);
+        // A single run shares the memory of its batch.
+        let bytes = if runs.len() > 1 {
+            rows.get_array_memory_size() as u64
+        } else {
+            0
+        };
+        let held = self.plan.memory.hold(bytes);
         Ok(Some(Merged { rows, _held: held }))
+    }
+
+    /// How many of the widest rows at hand make up `max_bytes`.
+    fn max_rows(&self) -> usize {
+        let widths = self.cursors.iter().filter_map(|cursor| {
+            let rows = &cursor.batch.as_ref()?.rows;
+            (rows.get_array_memory_size() as u64).checked_div(rows.num_rows() as u64)
+        });
+        to_usize(self.max_bytes / widths.max().unwrap_or(0).max(1)).clamp(1, MAX_BATCH_ROWS)
     }
 }
 

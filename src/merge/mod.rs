@@ -302,7 +302,7 @@ async fn attempt(
     observer: &dyn MergeObserver,
 ) -> Result<(Vec<DataFile>, Plan), Stop> {
     let shares = job.shares()?;
-    let needy = job.needy(&job.chains());
+    let needy = job.needy(&job.chains())?;
     let (plan, chains) = match (allot(needy.clone(), shares.sources), scratch) {
         (Some(chains), _) => (job.plan(None)?, chains),
         (None, Some(scratch)) => {
@@ -312,7 +312,7 @@ async fn attempt(
         }
         (None, None) => return Err(too_many(job, &needy).into()),
     };
-    let mut merging = Merging::new(plan.clone(), chains, Arc::clone(&job.schema));
+    let mut merging = Merging::new(plan.clone(), chains, Arc::clone(&job.schema), shares.merged);
     let mut rows = 0;
     observer.rows(rows, job.rows);
     while let Some(merged) = merging.next().await? {
@@ -344,9 +344,15 @@ impl Streaming {
             let merging = match &mut self.merging {
                 Some(merging) => merging,
                 none => {
-                    let needy = job.needy(&job.chains());
-                    let chains = allot(needy.clone(), job.shares()?.sources).ok_or_else(|| too_many(job, &needy))?;
-                    none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema)))
+                    let needy = job.needy(&job.chains())?;
+                    let shares = job.shares()?;
+                    let chains = allot(needy.clone(), shares.sources).ok_or_else(|| too_many(job, &needy))?;
+                    none.insert(Merging::new(
+                        job.plan(None)?,
+                        chains,
+                        Arc::clone(&job.schema),
+                        shares.merged,
+                    ))
                 }
             };
             match merging.next().await {

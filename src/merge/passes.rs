@@ -109,7 +109,7 @@ impl Scratch {
             memory: job.memory.clone(),
         };
         let mut output = Output::new(options)?;
-        let mut merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema));
+        let mut merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema), shares.merged);
         let written = async {
             while let Some(merged) = merging.next().await? {
                 output.write(&merged.rows).await.map_err(scratch)?;

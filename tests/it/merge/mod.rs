@@ -1,5 +1,6 @@
 //! Merging, over the public interface alone.
 
+mod bounded;
 mod faults;
 mod property;
 mod recording;
