@@ -24,7 +24,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::budget::{Held, Memory, to_usize};
 use super::error::{MergeError, SourceError};
 use super::fetch::{Extent, fetch_ranges};
-use super::footer::SourceFooter;
+use super::footer::{SourceFooter, too_large};
 use super::hash::RowHash;
 use super::merging::Stop;
 use super::order::KeyEncoder;
@@ -35,6 +35,9 @@ use crate::schema::Caster;
 
 /// Most rows in one batch.
 pub(super) const MAX_BATCH_ROWS: usize = 8_192;
+
+/// Most values in a page of a list: all of them may belong to one row, which is decoded at once.
+const MAX_LIST_PAGE_VALUES: u64 = 4 << 20;
 
 /// What the readers of one merge share.
 #[derive(Clone, Debug)]
@@ -429,9 +432,19 @@ impl InputReader {
         let (mut resident, mut row_width) = (0_u64, 0_u64);
         for column in &piece.slice.columns {
             let mut sizes = PageSizes::default();
-            for range in column {
+            for range in &column.ranges {
                 let bytes = find(&self.extents, range);
                 sizes.add(&bytes.ok_or_else(|| QuarantineReason::corrupt("a column chunk out of reach"))?)?;
+            }
+            match column.values {
+                // Also keeps an offset index from pairing values with other rows.
+                Some(values) if values != sizes.values => {
+                    return Err(QuarantineReason::corrupt("pages hold another number of values than rows").into());
+                }
+                None if sizes.most_values > MAX_LIST_PAGE_VALUES => {
+                    return Err(too_large("values in a page", sizes.most_values, MAX_LIST_PAGE_VALUES).into());
+                }
+                _ => {}
             }
             resident = resident.saturating_add(sizes.resident());
             let width = sizes.value_width().saturating_mul(sizes.values).div_ceil(rows);

@@ -42,7 +42,7 @@ pub use options::{DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeOpti
 
 use self::hash::RowHash;
 use self::input::{Input, InputReader, Origin, Plan};
-use self::job::{Job, allot};
+use self::job::{Fit, Job};
 use self::merging::{Merging, Stop};
 use self::output::{Output, OutputOptions};
 use self::passes::Scratch;
@@ -302,15 +302,14 @@ async fn attempt(
     observer: &dyn MergeObserver,
 ) -> Result<(Vec<DataFile>, Plan), Stop> {
     let shares = job.shares()?;
-    let needy = job.needy(&job.chains())?;
-    let (plan, chains) = match (allot(needy.clone(), shares.sources), scratch) {
-        (Some(chains), _) => (job.plan(None)?, chains),
-        (None, Some(scratch)) => {
+    let (plan, chains) = match (job.fit()?, scratch) {
+        (Fit::AtOnce(chains), _) => (job.plan(None)?, chains),
+        (Fit::InPasses(chains), Some(scratch)) => {
             let plan = job.plan(Some(&ordinal_name(&job.schema)))?;
-            let chains = scratch.reduce(job, &plan, shares, needy).await?;
+            let chains = scratch.reduce(job, &plan, shares, chains).await?;
             (plan, chains)
         }
-        (None, None) => return Err(too_many(job, &needy).into()),
+        (Fit::InPasses(chains), None) => return Err(too_many(job, &chains).into()),
     };
     let mut merging = Merging::new(plan.clone(), chains, Arc::clone(&job.schema), shares.merged);
     let mut rows = 0;
@@ -344,15 +343,12 @@ impl Streaming {
             let merging = match &mut self.merging {
                 Some(merging) => merging,
                 none => {
-                    let needy = job.needy(&job.chains())?;
-                    let shares = job.shares()?;
-                    let chains = allot(needy.clone(), shares.sources).ok_or_else(|| too_many(job, &needy))?;
-                    none.insert(Merging::new(
-                        job.plan(None)?,
-                        chains,
-                        Arc::clone(&job.schema),
-                        shares.merged,
-                    ))
+                    let chains = match job.fit()? {
+                        Fit::AtOnce(chains) => chains,
+                        Fit::InPasses(chains) => return Err(too_many(job, &chains)),
+                    };
+                    let merged = job.shares()?.merged;
+                    none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema), merged))
                 }
             };
             match merging.next().await {

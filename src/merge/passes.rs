@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::error::{MergeError, SourceError};
 use super::footer::read_footer;
 use super::input::{Input, Origin, Plan};
-use super::job::{Job, Shares, allot};
+use super::job::{Job, Reading, Shares, allot};
 use super::merging::{Chain, Merging, Stop};
 use super::output::{Output, OutputOptions};
 use crate::options::Codec;
@@ -140,7 +140,7 @@ impl Scratch {
                 origin: Origin::Scratch,
             });
         }
-        Ok(job.chain(inputs))
+        Ok(job.chain(inputs, Reading::Whole))
     }
 }
 

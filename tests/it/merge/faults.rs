@@ -250,7 +250,7 @@ fn rich(seed: u64, compression: Compression) -> Vec<u8> {
 fn a_flipped_bit_never_panics() {
     block_on(async {
         let mut random = Random::new(7);
-        let (mut footers, mut merges, mut fine) = (0, 0, 0);
+        let (mut footers, mut merges, mut unharmed) = (0, 0, 0);
         for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY] {
             let file = rich(3, compression);
             for round in 0..700 {
@@ -284,14 +284,14 @@ fn a_flipped_bit_never_panics() {
                 };
                 let options = options(&[SortField::ascending("t")]);
                 match merge(&store, vec![source], options, schema()).await {
-                    Ok(_) => fine += 1,
+                    Ok(_) => unharmed += 1,
                     Err(MergeError::Source { index: 0, .. }) => merges += 1,
                     Err(other) => panic!("byte {at}: {other}"),
                 }
             }
         }
-        assert_eq!(footers + merges + fine, 1400);
-        assert!(footers > 100 && merges > 100, "{footers} {merges} {fine}");
+        assert_eq!(footers + merges + unharmed, 1400);
+        assert!(footers > 100 && merges > 100, "{footers} {merges} {unharmed}");
     });
 }
 
