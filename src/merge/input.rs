@@ -66,6 +66,14 @@ pub(super) struct Input {
     pub(super) origin: Origin,
 }
 
+impl Input {
+    /// The ranges of all row groups.
+    pub(super) fn ranges(&self) -> Vec<std::ops::Range<u64>> {
+        let groups = self.footer.metadata.row_groups().iter();
+        groups.flat_map(|group| Slice::whole(group).ranges()).collect()
+    }
+}
+
 /// Where an input comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -206,6 +214,23 @@ impl InputReader {
             rows: 0,
             last_key: None,
         })
+    }
+
+    /// Hands over what has been fetched of the input already.
+    pub(super) fn with_fetched(mut self, extents: Vec<Extent>, held: Held) -> Self {
+        self.extents = Arc::new(extents);
+        self.held = held;
+        self
+    }
+
+    /// Bytes that this reader will not need any more: what is left of its allotment once its last slice is open.
+    pub(super) fn spare(&self) -> u64 {
+        let is_last = self.slices.is_empty() && self.next_group >= self.input.footer.metadata.num_row_groups();
+        if is_last && self.open.is_some() {
+            fetch_limit(self.allotment).saturating_sub(self.held.bytes())
+        } else {
+            0
+        }
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -478,7 +503,7 @@ impl InputReader {
             .fold(0_u64, |sum, chunk| sum.saturating_add(chunk.byte_range().1));
         let largest = groups.iter().map(slices::cost).max().unwrap_or(0);
         let fits = bytes.saturating_add(largest) <= fetch_limit(self.allotment);
-        fits.then(|| groups.iter().flat_map(|group| Slice::whole(group).ranges()).collect())
+        fits.then(|| self.input.ranges())
     }
 }
 

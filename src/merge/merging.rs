@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::ahead::Ahead;
 use super::budget::{Held, to_usize};
 use super::error::MergeError;
 use super::gather::gather;
@@ -74,6 +75,7 @@ impl Merging {
                 waiting: chain.inputs.into(),
                 allotment: chain.allotment,
                 reader: None,
+                ahead: None,
                 batch: None,
                 position: 0,
                 last: None,
@@ -110,6 +112,9 @@ impl Merging {
             .map(|head| head.as_ref().map_or(0, |head| head.rows.start))
             .collect();
         drop(heads);
+        for ahead in self.cursors.iter_mut().filter_map(|cursor| cursor.ahead.as_mut()) {
+            ahead.turn().await;
+        }
         let batches: Vec<Option<RecordBatch>> = self
             .cursors
             .iter()
@@ -147,6 +152,8 @@ struct Cursor {
     waiting: VecDeque<Input>,
     allotment: u64,
     reader: Option<InputReader>,
+    /// The first of those waiting.
+    ahead: Option<Ahead>,
     batch: Option<Batch>,
     position: usize,
     /// Last key and rank of the inputs before the one being read.
@@ -191,6 +198,9 @@ impl Cursor {
                     }
                     check_link(self.last.as_ref(), &batch, reader.origin())?;
                     self.batch = Some(batch);
+                    if let (None, Some(next)) = (&self.ahead, self.waiting.front()) {
+                        self.ahead = Ahead::start(next, reader.spare(), &self.plan.memory);
+                    }
                     return Ok(());
                 }
                 self.reader = None;
@@ -198,7 +208,15 @@ impl Cursor {
             let Some(input) = self.waiting.pop_front() else {
                 return Ok(());
             };
-            self.reader = Some(InputReader::new(input, &self.plan, self.allotment)?);
+            let origin = input.origin;
+            let reader = InputReader::new(input, &self.plan, self.allotment)?;
+            self.reader = Some(match self.ahead.take() {
+                Some(ahead) => {
+                    let (extents, held) = ahead.finish().await.map_err(|e| origin.blame(e))?;
+                    reader.with_fetched(extents, held)
+                }
+                None => reader,
+            });
         }
     }
 }

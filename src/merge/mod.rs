@@ -6,6 +6,7 @@
 //!   checked)   follows)  passes)         gather)              groups)    parts)
 //! ```
 
+mod ahead;
 mod budget;
 mod chain;
 mod error;
