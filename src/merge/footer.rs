@@ -104,7 +104,8 @@ pub async fn read_footer(
         .slice(&(footer_start..meta.size))
         .ok_or_else(|| QuarantineReason::corrupt("footer out of reach"))?;
     let metadata = parse(&footer, footer_start)?;
-    let schema = schema::from_parquet(metadata.file_metadata())?;
+    let schema = catch_unwind(AssertUnwindSafe(|| schema::from_parquet(metadata.file_metadata())))
+        .map_err(|_| QuarantineReason::corrupt("the schema broke the parser"))??;
     Ok(SourceFooter {
         location: location.clone(),
         size: meta.size,

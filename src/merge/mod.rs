@@ -45,7 +45,7 @@ use self::hash::RowHash;
 use self::input::{Input, InputReader, Origin, Plan};
 use self::job::{Fit, Job};
 use self::merging::{Merging, Stop};
-use self::output::{Output, OutputOptions};
+use self::output::{Output, OutputOptions, location};
 use self::passes::Scratch;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
@@ -167,7 +167,7 @@ impl ParquetMerger {
                 Err(stop) => {
                     for file in output.restart().await {
                         // Nothing refers to it yet; what cannot be deleted is an orphan.
-                        let _ = target.store.delete(&Path::from(file.path.as_str())).await;
+                        let _ = target.store.delete(&location(&file)).await;
                     }
                     if let Err(error) = job.learn(stop) {
                         break Err(error);
@@ -273,7 +273,7 @@ impl ParquetMerger {
         };
         let internal = |e: Stop| MergeError::internal(format!("an output cannot be read back: {e:?}"));
         for file in files {
-            let path = Path::from(file.path.as_str());
+            let path = location(file);
             let footer = read_footer(&*target.store, &path, None).await;
             let footer = footer.map_err(|e| MergeError::internal(format!("an output cannot be read back: {e}")))?;
             let input = Input {

@@ -271,6 +271,11 @@ impl OpenFile {
     }
 }
 
+/// Where a file lies: its path is text that has been encoded already.
+pub(super) fn location(file: &DataFile) -> Path {
+    Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()))
+}
+
 fn data_file(file: &OpenFile, metadata: &ParquetMetaData, sorted: bool) -> DataFile {
     let offsets = metadata.row_groups().iter().filter_map(|group| {
         let first = group.columns().first()?;

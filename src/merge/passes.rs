@@ -10,7 +10,7 @@ use super::footer::read_footer;
 use super::input::{Input, Origin, Plan};
 use super::job::{Job, Reading, Shares, allot};
 use super::merging::{Chain, Merging, Stop};
-use super::output::{Output, OutputOptions};
+use super::output::{Output, OutputOptions, location};
 use crate::options::Codec;
 
 /// Intermediate files are rolled at this size, so that none has too many row groups.
@@ -120,12 +120,11 @@ impl Scratch {
         let files = match written {
             Ok(files) => files,
             Err(stop) => {
-                self.files
-                    .extend(output.restart().await.iter().map(|file| Path::from(file.path.as_str())));
+                self.files.extend(output.restart().await.iter().map(location));
                 return Err(stop);
             }
         };
-        let paths: Vec<Path> = files.iter().map(|file| Path::from(file.path.as_str())).collect();
+        let paths: Vec<Path> = files.iter().map(location).collect();
         // Noted before they are read, so that a failure leaves none behind.
         self.files.extend(paths.iter().cloned());
         let mut inputs = Vec::with_capacity(files.len());

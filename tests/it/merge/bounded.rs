@@ -367,7 +367,7 @@ fn metrics_are_those_of_the_rows() {
             panic!("{text:?}")
         };
         assert!(upper.as_slice() > "x".repeat(100).as_bytes() && upper.len() <= 64);
-        let path = Path::from(file.path.as_str());
+        let path = Path::parse(&file.path).unwrap();
         let bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
         assert_eq!(metadata.num_row_groups(), 2);

@@ -248,7 +248,8 @@ pub(crate) async fn input(store: &Arc<dyn ObjectStore>, path: &Path, writer: &st
 pub(crate) fn target(store: &Arc<dyn ObjectStore>, schema: SchemaRef) -> MergeTarget {
     MergeTarget {
         store: Arc::clone(store),
-        dir: Path::from("out"),
+        // A directory whose name is encoded, as those of lanes are.
+        dir: Path::parse("out/eu%2Fusers").unwrap(),
         stem: "lane-1-attempt".to_owned(),
         schema,
         key_value_metadata: vec![("firnline.seq".to_owned(), "1".to_owned())],
@@ -278,7 +279,7 @@ pub(crate) async fn read_back(store: &Arc<dyn ObjectStore>, output: &MergeOutput
     let mut batches = Vec::new();
     for file in &output.files {
         let bytes = store
-            .get(&Path::from(file.path.as_str()))
+            .get(&Path::parse(&file.path).unwrap())
             .await
             .unwrap()
             .bytes()
