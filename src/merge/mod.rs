@@ -9,6 +9,7 @@
 mod ahead;
 mod budget;
 mod chain;
+mod decode;
 mod error;
 mod fetch;
 mod footer;
