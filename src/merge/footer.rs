@@ -104,7 +104,8 @@ pub async fn read_footer(
         .slice(&(footer_start..meta.size))
         .ok_or_else(|| QuarantineReason::corrupt("footer out of reach"))?;
     let metadata = parse(&footer, footer_start)?;
-    let schema = schema::from_parquet(metadata.file_metadata())?;
+    let schema = catch_unwind(AssertUnwindSafe(|| schema::from_parquet(metadata.file_metadata())))
+        .map_err(|_| QuarantineReason::corrupt("the schema broke the parser"))??;
     Ok(SourceFooter {
         location: location.clone(),
         size: meta.size,
@@ -322,5 +323,61 @@ pub(super) fn too_large(what: &str, value: u64, limit: u64) -> QuarantineReason 
         what: what.to_owned(),
         value,
         limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A footer's Thrift: a list of schema elements with these numbers of children, then row groups of one
+    /// empty column chunk list each.
+    fn thrift(children: &[u32], row_groups: u32) -> Vec<u8> {
+        let varint = |out: &mut Vec<u8>, mut value: u32| {
+            while value >= 0x80 {
+                out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
+                value >>= 7;
+            }
+            out.push(u8::try_from(value).unwrap());
+        };
+        let mut out = vec![0x29, 0xfc];
+        varint(&mut out, u32::try_from(children.len()).unwrap());
+        for children in children {
+            out.push(0x55);
+            varint(&mut out, children * 2);
+            out.push(0);
+        }
+        out.extend([0x29, 0xfc]);
+        varint(&mut out, row_groups);
+        for _ in 0..row_groups {
+            out.extend([0x19, 0x0c, 0]);
+        }
+        out.push(0);
+        out
+    }
+
+    #[test]
+    fn claims_are_refused_before_anything_is_built() {
+        let deep = |depth: usize| [vec![1; depth], vec![0]].concat();
+        assert_eq!(check_shape(&thrift(&deep(65), 0)), Ok(()));
+        let refused = |what, value, limit| Err(too_large(what, value, limit));
+        assert_eq!(check_shape(&thrift(&deep(66), 0)), refused("schema depth", 65, 64));
+        assert_eq!(check_shape(&thrift(&deep(15_000), 0)), refused("schema depth", 65, 64));
+        assert_eq!(
+            check_shape(&thrift(&vec![0; 20_001], 0)),
+            refused("schema nodes", 20_001, 20_000)
+        );
+        assert_eq!(check_shape(&thrift(&[1, 0], 32_767)), Ok(()));
+        assert_eq!(
+            check_shape(&thrift(&[1, 0], 32_768)),
+            refused("row groups", 32_768, 32_767)
+        );
+    }
+
+    #[test]
+    fn an_encryption_algorithm_in_the_footer_means_encrypted() {
+        // 2: schema of one, 8: a struct.
+        let bytes = [0x29, 0x1c, 0x00, 0x6c, 0x00, 0x00];
+        assert_eq!(check_shape(&bytes), Err(QuarantineReason::Encrypted));
     }
 }

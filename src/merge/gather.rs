@@ -55,7 +55,7 @@ fn gather_column(
     }
     let place = |run: &Run| places.get(run.head).copied().flatten().unwrap_or(0);
     if rows >= runs.len().saturating_mul(LONG_RUN) {
-        let data: Vec<_> = parts.iter().map(|array| array.to_data()).collect();
+        let data: Vec<_> = parts.iter().map(Array::to_data).collect();
         let mut out = MutableArrayData::new(data.iter().collect(), false, rows);
         for run in runs {
             out.try_extend(place(run), run.start, run.start + run.len)
@@ -68,6 +68,6 @@ fn gather_column(
         .flat_map(|run| (run.start..run.start + run.len).map(move |row| (run, row)))
         .map(|(run, row)| (place(run), row))
         .collect();
-    let parts: Vec<&dyn Array> = parts.iter().map(|array| array.as_ref()).collect();
+    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
     interleave(&parts, &indices).map_err(MergeError::internal)
 }

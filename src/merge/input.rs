@@ -7,24 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{OwnedRow, Rows};
-use bytes::Bytes;
-use bytes::buf::{Buf, Reader};
 use object_store::ObjectStore;
 use parquet::DecodeResult;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{
-    PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataPushDecoder, RowGroupMetaData,
-};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataBuilder, ParquetMetaDataPushDecoder, RowGroupMetaData};
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
-use parquet::file::reader::{ChunkReader, Length};
 
 use super::budget::{Held, Memory, to_usize};
+use super::decode::{Piece, SliceReader, arrow_metadata, build, find};
 use super::error::{MergeError, SourceError};
 use super::fetch::{Extent, fetch_ranges};
-use super::footer::SourceFooter;
+use super::footer::{SourceFooter, too_large};
 use super::hash::RowHash;
 use super::merging::Stop;
 use super::order::KeyEncoder;
@@ -35,6 +28,9 @@ use crate::schema::Caster;
 
 /// Most rows in one batch.
 pub(super) const MAX_BATCH_ROWS: usize = 8_192;
+
+/// Most values in a page of a list: all of them may belong to one row, which is decoded at once.
+const MAX_LIST_PAGE_VALUES: u64 = 4 << 20;
 
 /// What the readers of one merge share.
 #[derive(Clone, Debug)]
@@ -61,6 +57,14 @@ pub(super) struct Input {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) footer: SourceFooter,
     pub(super) origin: Origin,
+}
+
+impl Input {
+    /// The ranges of all row groups.
+    pub(super) fn ranges(&self) -> Vec<std::ops::Range<u64>> {
+        let groups = self.footer.metadata.row_groups().iter();
+        groups.flat_map(|group| Slice::whole(group).ranges()).collect()
+    }
 }
 
 /// Where an input comes from.
@@ -141,14 +145,6 @@ pub(super) struct InputReader {
     last_key: Option<OwnedRow>,
 }
 
-/// A slice that is still to be read, with the metadata to read it by.
-#[derive(Clone, Debug)]
-struct Piece {
-    arrow: ArrowReaderMetadata,
-    group: usize,
-    slice: Slice,
-}
-
 #[derive(Debug)]
 struct OpenSlice {
     piece: Piece,
@@ -156,15 +152,6 @@ struct OpenSlice {
     /// Rows of the slice that have been read.
     done: usize,
     batch_rows: usize,
-}
-
-/// The decoder, which has no `Debug`.
-struct SliceReader(ParquetRecordBatchReader);
-
-impl std::fmt::Debug for SliceReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SliceReader")
-    }
 }
 
 impl InputReader {
@@ -205,6 +192,23 @@ impl InputReader {
         })
     }
 
+    /// Hands over what has been fetched of the input already.
+    pub(super) fn with_fetched(mut self, extents: Vec<Extent>, held: Held) -> Self {
+        self.extents = Arc::new(extents);
+        self.held = held;
+        self
+    }
+
+    /// Bytes that this reader will not need any more: what is left of its allotment once its last slice is open.
+    pub(super) fn spare(&self) -> u64 {
+        let is_last = self.slices.is_empty() && self.next_group >= self.input.footer.metadata.num_row_groups();
+        if is_last && self.open.is_some() {
+            fetch_limit(self.allotment).saturating_sub(self.held.bytes())
+        } else {
+            0
+        }
+    }
+
     pub(super) fn origin(&self) -> Origin {
         self.input.origin
     }
@@ -241,12 +245,7 @@ impl InputReader {
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        // The decoders assert what only a broken page breaks; such a panic is caught as one more way to be
-        // corrupt. The reader is not used again after it.
-        let batch = catch_unwind(AssertUnwindSafe(|| open.reader.0.next()))
-            .map_err(|_| QuarantineReason::corrupt("a page broke the decoder"))?
-            .transpose()
-            .map_err(QuarantineReason::corrupt)?;
+        let batch = open.reader.read()?;
         let expected = open.piece.slice.rows.len();
         let Some(batch) = batch else {
             if open.done != expected {
@@ -429,9 +428,19 @@ impl InputReader {
         let (mut resident, mut row_width) = (0_u64, 0_u64);
         for column in &piece.slice.columns {
             let mut sizes = PageSizes::default();
-            for range in column {
+            for range in &column.ranges {
                 let bytes = find(&self.extents, range);
                 sizes.add(&bytes.ok_or_else(|| QuarantineReason::corrupt("a column chunk out of reach"))?)?;
+            }
+            match column.values {
+                // Also keeps an offset index from pairing values with other rows.
+                Some(values) if values != sizes.values => {
+                    return Err(QuarantineReason::corrupt("pages hold another number of values than rows").into());
+                }
+                None if sizes.most_values > MAX_LIST_PAGE_VALUES => {
+                    return Err(too_large("values in a page", sizes.most_values, MAX_LIST_PAGE_VALUES).into());
+                }
+                _ => {}
             }
             resident = resident.saturating_add(sizes.resident());
             let width = sizes.value_width().saturating_mul(sizes.values).div_ceil(rows);
@@ -465,7 +474,7 @@ impl InputReader {
             .fold(0_u64, |sum, chunk| sum.saturating_add(chunk.byte_range().1));
         let largest = groups.iter().map(slices::cost).max().unwrap_or(0);
         let fits = bytes.saturating_add(largest) <= fetch_limit(self.allotment);
-        fits.then(|| groups.iter().flat_map(|group| Slice::whole(group).ranges()).collect())
+        fits.then(|| self.input.ranges())
     }
 }
 
@@ -483,53 +492,6 @@ fn bytes_of(extents: &[Extent]) -> u64 {
     extents.iter().map(|extent| extent.bytes.len() as u64).sum()
 }
 
-fn find(extents: &[Extent], range: &std::ops::Range<u64>) -> Option<Bytes> {
-    extents.iter().find_map(|extent| extent.slice(range))
-}
-
-fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, QuarantineReason> {
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    catch_unwind(AssertUnwindSafe(|| ArrowReaderMetadata::try_new(metadata, options)))
-        .map_err(|_| QuarantineReason::corrupt("the schema broke the parser"))?
-        .map_err(QuarantineReason::corrupt)
-}
-
-/// The decoder of the rows of a slice from the row `skip` on.
-fn build(
-    piece: &Piece,
-    skip: usize,
-    batch_rows: usize,
-    extents: &Arc<Vec<Extent>>,
-    size: u64,
-) -> Result<SliceReader, QuarantineReason> {
-    let total = piece
-        .arrow
-        .metadata()
-        .row_groups()
-        .get(piece.group)
-        .map_or(0, RowGroupMetaData::num_rows);
-    let rows = piece.slice.rows.start.saturating_add(skip)..piece.slice.rows.end;
-    let total = usize::try_from(total).unwrap_or(0);
-    let source = Extents {
-        extents: Arc::clone(extents),
-        size,
-    };
-    let selection = (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
-    let reader = catch_unwind(AssertUnwindSafe(|| {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.arrow.clone())
-            .with_row_groups(vec![piece.group])
-            .with_batch_size(batch_rows);
-        match selection {
-            Some(selection) => builder.with_row_selection(selection).build(),
-            None => builder.build(),
-        }
-    }));
-    reader
-        .map_err(|_| QuarantineReason::corrupt("a row group broke the decoder"))?
-        .map(SliceReader)
-        .map_err(QuarantineReason::corrupt)
-}
-
 fn with_ordinal(rows: &RecordBatch, schema: &SchemaRef, rank: u32) -> Result<RecordBatch, MergeError> {
     let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
     columns.push(Arc::new(UInt32Array::from_value(rank, rows.num_rows())));
@@ -537,33 +499,122 @@ fn with_ordinal(rows: &RecordBatch, schema: &SchemaRef, rank: u32) -> Result<Rec
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(MergeError::internal)
 }
 
-/// The fetched parts of a file, as the decoder reads them.
-struct Extents {
-    extents: Arc<Vec<Extent>>,
-    size: u64,
-}
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Builder, Int64Array, Int64Builder, ListBuilder, StringArray, StructBuilder};
+    use arrow::compute::concat_batches;
+    use arrow::datatypes::{DataType, Field};
+    use futures::executor::block_on;
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
 
-impl Length for Extents {
-    fn len(&self) -> u64 {
-        self.size
+    use super::super::read_footer;
+    use super::*;
+
+    /// Rows of very different widths, with lists of structs.
+    fn rows() -> RecordBatch {
+        let fields = vec![
+            Field::new("a", DataType::Int64, true),
+            Field::new("x", DataType::Float64, true),
+        ];
+        let item = StructBuilder::new(
+            fields,
+            vec![Box::new(Int64Builder::new()), Box::new(Float64Builder::new())],
+        );
+        let mut list = ListBuilder::new(item);
+        for row in 0..3_000_i32 {
+            for item in 0..row % 5 {
+                let values = list.values();
+                values
+                    .field_builder::<Int64Builder>(0)
+                    .unwrap()
+                    .append_option((item > 0).then(|| row.into()));
+                values
+                    .field_builder::<Float64Builder>(1)
+                    .unwrap()
+                    .append_value(row.into());
+                values.append(item != 2);
+            }
+            list.append(row % 7 != 0);
+        }
+        let text: StringArray = (0..3_000_usize)
+            .map(|row| Some(format!("{row}").repeat(row % 40)))
+            .collect();
+        RecordBatch::try_from_iter_with_nullable([
+            (
+                "id",
+                Arc::new(Int64Array::from_iter_values(0..3_000)) as ArrayRef,
+                false,
+            ),
+            ("text", Arc::new(text), true),
+            ("list", Arc::new(list.finish()), true),
+        ])
+        .unwrap()
     }
-}
 
-impl ChunkReader for Extents {
-    type T = Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        let holding = self
-            .extents
-            .iter()
-            .find(|extent| extent.start <= start && start <= extent.end());
-        let rest = holding.and_then(|extent| extent.slice(&(start..extent.end())));
-        rest.map(Buf::reader)
-            .ok_or_else(|| ParquetError::EOF("read outside what was fetched".to_owned()))
+    /// The rows as an allotment lets them be read, and in how many batches; `None` if it is too small.
+    fn read(input: &Input, allotment: u64) -> Option<(RecordBatch, usize)> {
+        let schema = crate::schema::strip_metadata(&input.footer.schema);
+        let plan = Plan {
+            columns: Arc::clone(&schema),
+            schema,
+            keys: None,
+            memory: Memory::default(),
+            hash: None,
+        };
+        let mut reader = InputReader::new(input.clone(), &plan, allotment).unwrap();
+        let mut batches = Vec::new();
+        loop {
+            match block_on(reader.next()) {
+                Ok(Some(batch)) => batches.push(batch.rows),
+                Ok(None) => break,
+                Err(Stop::NeedsMore { needed, .. }) => {
+                    assert!(needed > allotment, "{needed} {allotment}");
+                    return None;
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        Some((concat_batches(&plan.columns, &batches).unwrap(), batches.len()))
     }
 
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        find(&self.extents, &(start..start.saturating_add(length as u64)))
-            .ok_or_else(|| ParquetError::EOF("read outside what was fetched".to_owned()))
+    #[test]
+    fn every_allotment_gives_the_same_rows_or_says_that_it_is_too_small() {
+        let expected = rows();
+        for dictionary in [false, true] {
+            let properties = WriterProperties::builder()
+                .set_data_page_row_count_limit(70)
+                .set_write_batch_size(10)
+                .set_dictionary_enabled(dictionary)
+                .build();
+            let mut writer = ArrowWriter::try_new(Vec::new(), expected.schema(), Some(properties)).unwrap();
+            writer.write(&expected).unwrap();
+            let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let path = Path::from("x");
+            block_on(store.put(&path, writer.into_inner().unwrap().into())).unwrap();
+            let footer = block_on(read_footer(&*store, &path, None)).unwrap().without_content();
+            let origin = Origin::Source { index: 0, rank: 0 };
+            let input = Input { store, footer, origin };
+            let (mut refused, mut batches) = (0, Vec::new());
+            for allotment in (10..24).map(|power| 1 << power) {
+                let Some((rows, count)) = read(&input, allotment) else {
+                    assert!(batches.is_empty(), "what suffices must go on to suffice");
+                    refused += 1;
+                    continue;
+                };
+                for (column, expected) in rows.columns().iter().zip(expected.columns()) {
+                    assert_eq!(column.to_data(), expected.to_data(), "allotment {allotment}");
+                }
+                batches.push(count);
+            }
+            assert!(
+                refused > 0 && batches.is_sorted_by(|a, b| a >= b),
+                "{refused} {batches:?}"
+            );
+            assert_eq!(batches.last(), Some(&1));
+        }
     }
 }

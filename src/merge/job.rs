@@ -7,18 +7,18 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use object_store::ObjectStore;
 use parquet::file::metadata::RowGroupMetaData;
 
+use super::MergeInput;
 use super::budget::{Held, Memory};
 use super::chain::{self, Link};
 use super::error::MergeError;
 use super::footer::too_large;
 use super::hash::RowHash;
-use super::input::{Input, Origin, Plan, allotment_for};
+use super::input::{Input, Origin, Plan, allotment_for, fetch_limit};
 use super::merging::{Chain, Stop};
 use super::options::{MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 use super::order::KeyEncoder;
 use super::slices;
 use super::upload;
-use super::{MergeInput, SourceFooter};
 use crate::options::SortField;
 
 /// Largest row group in memory, whatever the budget.
@@ -26,8 +26,6 @@ const MAX_ROW_GROUP_BYTES: u64 = 128 << 20;
 /// Least bytes that a reader gets, and what it gets for every leaf column.
 const READER_BYTES: u64 = 32 << 10;
 const READER_COLUMN_BYTES: u64 = 1 << 10;
-/// A row group that can be read in parts is assumed to get along with this part of its cost.
-const DIVISIBLE_PARTS: u64 = 8;
 /// How often a merge is planned anew before it stops relying on what turned out wrong.
 const MAX_REPLANS: usize = 16;
 
@@ -38,8 +36,28 @@ pub(super) struct Shares {
     pub(super) row_group: u64,
     /// Size of upload parts.
     pub(super) part: u64,
+    /// Merged rows on their way to the output.
+    pub(super) merged: u64,
     /// All readers together.
     pub(super) sources: u64,
+}
+
+/// How a row group that has a page index is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// A few pages at a time.
+    Parts,
+    /// As a whole, unless that takes half of the readers' share.
+    Whole,
+}
+
+/// How inputs fit the budget.
+#[derive(Debug)]
+pub(super) enum Fit {
+    /// All chains can be read at once, with these allotments.
+    AtOnce(Vec<Chain>),
+    /// They cannot; this is what each needs.
+    InPasses(Vec<Chain>),
 }
 
 /// A merge to be done, and what has been learned about its inputs.
@@ -54,6 +72,8 @@ pub(super) struct Job {
     pub(super) bytes: u64,
     spans: Vec<Option<chain::Span>>,
     needs: BTreeMap<usize, u64>,
+    /// What a slice of a row group that is read in parts costs, as one has shown.
+    parts_cost: u64,
     unchained: BTreeSet<usize>,
     replans: usize,
     footers: u64,
@@ -109,6 +129,7 @@ impl Job {
             options: options.clone(),
             schema: Arc::clone(schema),
             needs: BTreeMap::new(),
+            parts_cost: 0,
             unchained: BTreeSet::new(),
             replans: 0,
             footers,
@@ -123,10 +144,10 @@ impl Job {
         let budget = self.options.memory_budget_bytes;
         let row_group = (budget / 3).min(MAX_ROW_GROUP_BYTES);
         let part = upload::part_size(self.options.target_file_size_bytes.saturating_mul(2));
-        // A sixteenth is for merged rows on their way to the output.
+        let merged = budget / 16;
         let others = row_group
             .saturating_add(part)
-            .saturating_add(budget / 16)
+            .saturating_add(merged)
             .saturating_add(self.footers);
         let sources = budget.saturating_sub(others);
         if sources < READER_BYTES {
@@ -138,6 +159,7 @@ impl Job {
         Ok(Shares {
             row_group,
             part,
+            merged,
             sources,
         })
     }
@@ -165,33 +187,61 @@ impl Job {
         chain::chains(links.collect(), self.options.sort_order.len() == 1)
     }
 
-    /// The bytes that a reader of this input needs.
-    pub(super) fn need(&self, input: &Input) -> u64 {
-        if let Origin::Source { index, .. } = input.origin
-            && let Some(needed) = self.needs.get(&index)
-        {
-            return *needed;
+    /// How the inputs fit the budget; an error if one alone is too large.
+    pub(super) fn fit(&self) -> Result<Fit, MergeError> {
+        let sources = self.shares()?.sources;
+        let indices = self.chains();
+        for (index, input) in self.inputs.iter().enumerate() {
+            let needed = self.need(input, Reading::Parts);
+            if needed > sources {
+                let reason = too_large("row group without page index, of memoryBudgetBytes", needed, sources);
+                return Err(MergeError::Source { index, reason });
+            }
         }
-        need(&input.footer)
+        // Reading in parts costs more requests, passes cost writing everything twice.
+        for reading in [Reading::Whole, Reading::Parts] {
+            if let Some(chains) = allot(self.needy(&indices, reading), sources) {
+                return Ok(Fit::AtOnce(chains));
+            }
+        }
+        Ok(Fit::InPasses(self.needy(&indices, Reading::Whole)))
     }
 
-    /// The chains of these indices, each with its need.
-    pub(super) fn needy(&self, chains: &[Vec<usize>]) -> Vec<Chain> {
+    /// A chain that is allotted what it needs.
+    pub(super) fn chain(&self, inputs: Vec<Input>, reading: Reading) -> Chain {
+        let needs = inputs.iter().map(|input| self.need(input, reading));
+        let allotment = needs.max().unwrap_or(0);
+        Chain { inputs, allotment }
+    }
+
+    fn needy(&self, chains: &[Vec<usize>], reading: Reading) -> Vec<Chain> {
         let chains = chains.iter().map(|indices| {
-            let inputs: Vec<Input> = indices
-                .iter()
-                .filter_map(|index| self.inputs.get(*index))
-                .cloned()
-                .collect();
-            self.chain(inputs)
+            let inputs = indices.iter().filter_map(|index| self.inputs.get(*index)).cloned();
+            self.chain(inputs.collect(), reading)
         });
         chains.collect()
     }
 
-    /// A chain that is allotted what it needs.
-    pub(super) fn chain(&self, inputs: Vec<Input>) -> Chain {
-        let allotment = inputs.iter().map(|input| self.need(input)).max().unwrap_or(0);
-        Chain { inputs, allotment }
+    /// The bytes that a reader of this input needs, as far as footers and experience tell.
+    fn need(&self, input: &Input, reading: Reading) -> u64 {
+        let sources = self.shares().map_or(0, |shares| shares.sources);
+        let parts = self.parts_cost.max(sources / 16);
+        let groups = input.footer.metadata.row_groups();
+        let cost = groups.iter().map(|group| {
+            let cost = slices::cost(group);
+            let in_parts = reading == Reading::Parts || allotment_for(cost) > sources / 2;
+            if in_parts && slices::is_divisible(group) {
+                cost.min(parts)
+            } else {
+                cost
+            }
+        });
+        let leaves = groups.first().map_or(0, RowGroupMetaData::num_columns) as u64;
+        let told = allotment_for(cost.max().unwrap_or(0)).max(READER_BYTES + READER_COLUMN_BYTES * leaves);
+        match input.origin {
+            Origin::Source { index, .. } => told.max(self.needs.get(&index).copied().unwrap_or(0)),
+            Origin::Scratch => told,
+        }
     }
 
     /// What the readers of one merge share. With `ordinal`, rows carry their rank in a column of that name.
@@ -237,16 +287,21 @@ impl Job {
                         budget: self.options.memory_budget_bytes,
                     });
                 };
-                let known = self.inputs.get(index).map_or(0, |input| self.need(input));
                 if needed > sources {
                     let what = format!("{what}, of memoryBudgetBytes");
                     let reason = too_large(&what, needed, sources);
                     return Err(MergeError::Source { index, reason });
                 }
-                if needed <= known {
-                    return Err(MergeError::internal("an input needs more than it asks for"));
-                }
+                // Each time something larger was found, so this ends; other inputs will be alike.
                 self.needs.insert(index, needed);
+                self.parts_cost = self.parts_cost.max(fetch_limit(needed));
+                if self.replans > MAX_REPLANS {
+                    let twice = |need: u64| need.saturating_mul(2).min(sources);
+                    for index in 0..self.inputs.len() {
+                        let known = self.needs.get(&index).copied().unwrap_or(needed);
+                        self.needs.insert(index, twice(known));
+                    }
+                }
                 Ok(())
             }
         }
@@ -266,21 +321,6 @@ pub(super) fn allot(mut chains: Vec<Chain>, sources: u64) -> Option<Vec<Chain>> 
         chain.allotment = u64::try_from(share).unwrap_or(sources).max(chain.allotment);
     }
     Some(chains)
-}
-
-/// The bytes that a reader needs, as far as the footer tells.
-pub(super) fn need(footer: &SourceFooter) -> u64 {
-    let groups = footer.metadata.row_groups();
-    let cost = groups.iter().map(|group| {
-        let cost = slices::cost(group);
-        if slices::is_divisible(group) {
-            cost.div_ceil(DIVISIBLE_PARTS)
-        } else {
-            cost
-        }
-    });
-    let leaves = groups.first().map_or(0, RowGroupMetaData::num_columns) as u64;
-    allotment_for(cost.max().unwrap_or(0)).max(READER_BYTES + READER_COLUMN_BYTES * leaves)
 }
 
 /// The place of each input among equal keys: by writer, sequence, and the order in which they were given.

@@ -7,7 +7,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::budget::Held;
+use super::ahead::Ahead;
+use super::budget::{Held, to_usize};
 use super::error::MergeError;
 use super::gather::gather;
 use super::input::{Batch, Input, InputReader, MAX_BATCH_ROWS, Origin, Plan};
@@ -52,6 +53,8 @@ pub(super) struct Merging {
     plan: Plan,
     /// The columns of the outcome.
     out: SchemaRef,
+    /// Most bytes of merged rows at once.
+    max_bytes: u64,
     cursors: Vec<Cursor>,
 }
 
@@ -63,8 +66,8 @@ pub(super) struct Merged {
 }
 
 impl Merging {
-    /// A merge of `chains` into batches of the columns `out`.
-    pub(super) fn new(plan: Plan, chains: Vec<Chain>, out: SchemaRef) -> Self {
+    /// A merge of `chains` into batches of the columns `out` of at most about `max_bytes`.
+    pub(super) fn new(plan: Plan, chains: Vec<Chain>, out: SchemaRef, max_bytes: u64) -> Self {
         let cursors = chains
             .into_iter()
             .map(|chain| Cursor {
@@ -72,12 +75,18 @@ impl Merging {
                 waiting: chain.inputs.into(),
                 allotment: chain.allotment,
                 reader: None,
+                ahead: None,
                 batch: None,
                 position: 0,
                 last: None,
             })
             .collect();
-        Self { plan, out, cursors }
+        Self {
+            plan,
+            out,
+            max_bytes,
+            cursors,
+        }
     }
 
     /// The next rows, `None` after the last.
@@ -97,12 +106,15 @@ impl Merging {
             return Ok(None);
         }
         let mut heads: Vec<Option<Head<'_>>> = self.cursors.iter().map(Cursor::head).collect();
-        let runs = merge(&mut heads, MAX_BATCH_ROWS);
+        let runs = merge(&mut heads, self.max_rows());
         let positions: Vec<usize> = heads
             .iter()
             .map(|head| head.as_ref().map_or(0, |head| head.rows.start))
             .collect();
         drop(heads);
+        for ahead in self.cursors.iter_mut().filter_map(|cursor| cursor.ahead.as_mut()) {
+            ahead.turn().await;
+        }
         let batches: Vec<Option<RecordBatch>> = self
             .cursors
             .iter()
@@ -113,8 +125,23 @@ impl Merging {
         for (cursor, position) in self.cursors.iter_mut().zip(positions) {
             cursor.advance(position);
         }
-        let held = self.plan.memory.hold(rows.get_array_memory_size() as u64);
+        // A single run shares the memory of its batch.
+        let bytes = if runs.len() > 1 {
+            rows.get_array_memory_size() as u64
+        } else {
+            0
+        };
+        let held = self.plan.memory.hold(bytes);
         Ok(Some(Merged { rows, _held: held }))
+    }
+
+    /// How many of the widest rows at hand make up `max_bytes`.
+    fn max_rows(&self) -> usize {
+        let widths = self.cursors.iter().filter_map(|cursor| {
+            let rows = &cursor.batch.as_ref()?.rows;
+            (rows.get_array_memory_size() as u64).checked_div(rows.num_rows() as u64)
+        });
+        to_usize(self.max_bytes / widths.max().unwrap_or(0).max(1)).clamp(1, MAX_BATCH_ROWS)
     }
 }
 
@@ -125,6 +152,8 @@ struct Cursor {
     waiting: VecDeque<Input>,
     allotment: u64,
     reader: Option<InputReader>,
+    /// The first of those waiting.
+    ahead: Option<Ahead>,
     batch: Option<Batch>,
     position: usize,
     /// Last key and rank of the inputs before the one being read.
@@ -169,6 +198,9 @@ impl Cursor {
                     }
                     check_link(self.last.as_ref(), &batch, reader.origin())?;
                     self.batch = Some(batch);
+                    if let (None, Some(next)) = (&self.ahead, self.waiting.front()) {
+                        self.ahead = Ahead::start(next, reader.spare(), &self.plan.memory);
+                    }
                     return Ok(());
                 }
                 self.reader = None;
@@ -176,7 +208,15 @@ impl Cursor {
             let Some(input) = self.waiting.pop_front() else {
                 return Ok(());
             };
-            self.reader = Some(InputReader::new(input, &self.plan, self.allotment)?);
+            let origin = input.origin;
+            let reader = InputReader::new(input, &self.plan, self.allotment)?;
+            self.reader = Some(match self.ahead.take() {
+                Some(ahead) => {
+                    let (extents, held) = ahead.finish().await.map_err(|e| origin.blame(e))?;
+                    reader.with_fetched(extents, held)
+                }
+                None => reader,
+            });
         }
     }
 }

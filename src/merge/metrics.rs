@@ -48,7 +48,14 @@ impl NanCounts {
                     self.visit_ranges(leaf, &entries, &items);
                 }
             }
-            DataType::Float16 => self.count(leaf, nans::<Float16Type>(array, nulls.as_ref(), |v| v.is_nan())),
+            DataType::Float16 => self.count(
+                leaf,
+                nans::<Float16Type>(
+                    array,
+                    nulls.as_ref(),
+                    <Float16Type as ArrowPrimitiveType>::Native::is_nan,
+                ),
+            ),
             DataType::Float32 => self.count(leaf, nans::<Float32Type>(array, nulls.as_ref(), f32::is_nan)),
             DataType::Float64 => self.count(leaf, nans::<Float64Type>(array, nulls.as_ref(), f64::is_nan)),
             _ => self.count(leaf, None),
@@ -240,6 +247,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Float32Array, Float64Array, ListArray, StructArray};
+    use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::Field;
 
     use super::*;
@@ -249,7 +257,7 @@ mod tests {
         let nan = f64::NAN;
         let items: ArrayRef = Arc::new(Float64Array::from(vec![nan, 1.0, nan, nan]));
         let field = Arc::new(Field::new("item", DataType::Float64, true));
-        let offsets = vec![0, 2, 3, 4].into();
+        let offsets = OffsetBuffer::new(vec![0, 2, 3, 4].into());
         let list = ListArray::new(field, offsets, items, Some(vec![true, false, true].into()));
         let mut counts = NanCounts::default();
         assert_eq!(counts.add(0, &(Arc::new(list) as ArrayRef)), 1);

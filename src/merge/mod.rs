@@ -6,8 +6,10 @@
 //!   checked)   follows)  passes)         gather)              groups)    parts)
 //! ```
 
+mod ahead;
 mod budget;
 mod chain;
+mod decode;
 mod error;
 mod fetch;
 mod footer;
@@ -42,9 +44,9 @@ pub use options::{DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeOpti
 
 use self::hash::RowHash;
 use self::input::{Input, InputReader, Origin, Plan};
-use self::job::{Job, allot};
+use self::job::{Fit, Job};
 use self::merging::{Merging, Stop};
-use self::output::{Output, OutputOptions};
+use self::output::{Output, OutputOptions, location};
 use self::passes::Scratch;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
@@ -171,7 +173,7 @@ impl ParquetMerger {
                 Err(stop) => {
                     for file in output.restart().await {
                         // Nothing refers to it yet; what cannot be deleted is an orphan.
-                        let _ = target.store.delete(&Path::from(file.path.as_str())).await;
+                        let _ = target.store.delete(&location(&file)).await;
                     }
                     if let Err(error) = job.learn(stop) {
                         break Err(error);
@@ -211,9 +213,9 @@ impl ParquetMerger {
         &self,
         store: &Arc<dyn ObjectStore>,
         inputs: Vec<MergeInput>,
-        schema: SchemaRef,
+        schema: &SchemaRef,
     ) -> impl Stream<Item = Result<RecordBatch, MergeError>> + Send + use<> {
-        let job = Job::new(&self.options, store, inputs, &schema);
+        let job = Job::new(&self.options, store, inputs, schema);
         let start = Streaming {
             job,
             merging: None,
@@ -277,7 +279,7 @@ impl ParquetMerger {
         };
         let internal = |e: Stop| MergeError::internal(format!("an output cannot be read back: {e:?}"));
         for file in files {
-            let path = Path::from(file.path.as_str());
+            let path = location(file);
             let footer = read_footer(&*target.store, &path, None).await;
             let footer = footer.map_err(|e| MergeError::internal(format!("an output cannot be read back: {e}")))?;
             let input = Input {
@@ -307,17 +309,16 @@ async fn attempt(
     observer: &dyn MergeObserver,
 ) -> Result<(Vec<DataFile>, Plan), Stop> {
     let shares = job.shares()?;
-    let needy = job.needy(&job.chains());
-    let (plan, chains) = match (allot(needy.clone(), shares.sources), scratch) {
-        (Some(chains), _) => (job.plan(None)?, chains),
-        (None, Some(scratch)) => {
+    let (plan, chains) = match (job.fit()?, scratch) {
+        (Fit::AtOnce(chains), _) => (job.plan(None)?, chains),
+        (Fit::InPasses(chains), Some(scratch)) => {
             let plan = job.plan(Some(&ordinal_name(&job.schema)))?;
-            let chains = scratch.reduce(job, &plan, shares, needy).await?;
+            let chains = scratch.reduce(job, &plan, shares, chains).await?;
             (plan, chains)
         }
-        (None, None) => return Err(too_many(job, &needy).into()),
+        (Fit::InPasses(chains), None) => return Err(too_many(job, &chains).into()),
     };
-    let mut merging = Merging::new(plan.clone(), chains, Arc::clone(&job.schema));
+    let mut merging = Merging::new(plan.clone(), chains, Arc::clone(&job.schema), shares.merged);
     let mut rows = 0;
     observer.rows(rows, job.rows);
     while let Some(merged) = merging.next().await? {
@@ -339,12 +340,9 @@ struct Streaming {
 
 impl Streaming {
     async fn next(&mut self) -> Result<Option<RecordBatch>, MergeError> {
-        let job = match &mut self.job {
-            Ok(job) => job,
-            Err(_) => {
-                let taken = std::mem::replace(&mut self.job, Err(MergeError::internal("stream is at its end")));
-                return taken.map(|_| None);
-            }
+        let Ok(job) = &mut self.job else {
+            let failed = std::mem::replace(&mut self.job, Err(MergeError::internal("stream is at its end")));
+            return failed.map(|_| None);
         };
         // Rows that an earlier plan has given out already; every plan has the same order.
         let mut skip = if self.merging.is_some() { 0 } else { self.given };
@@ -352,9 +350,12 @@ impl Streaming {
             let merging = match &mut self.merging {
                 Some(merging) => merging,
                 none => {
-                    let needy = job.needy(&job.chains());
-                    let chains = allot(needy.clone(), job.shares()?.sources).ok_or_else(|| too_many(job, &needy))?;
-                    none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema)))
+                    let chains = match job.fit()? {
+                        Fit::AtOnce(chains) => chains,
+                        Fit::InPasses(chains) => return Err(too_many(job, &chains)),
+                    };
+                    let merged = job.shares()?.merged;
+                    none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema), merged))
                 }
             };
             match merging.next().await {

@@ -90,11 +90,8 @@ fn is_sortable(data_type: &DataType) -> bool {
 fn normalized(array: &ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float16 => {
-            let zero = <Float16Type as ArrowPrimitiveType>::Native::default();
-            let nan = zero / zero;
-            // The sign of 0/0 is the platform's choice.
-            let nan = if nan.is_sign_negative() { -nan } else { nan };
-            floats::<Float16Type>(array, |v| if v.is_nan() { nan } else { v + zero })
+            type Half = <Float16Type as ArrowPrimitiveType>::Native;
+            floats::<Float16Type>(array, |v| if v.is_nan() { Half::NAN } else { v + Half::ZERO })
         }
         DataType::Float32 => floats::<Float32Type>(array, |v| if v.is_nan() { f32::NAN } else { v + 0.0 }),
         DataType::Float64 => floats::<Float64Type>(array, |v| if v.is_nan() { f64::NAN } else { v + 0.0 }),

@@ -23,8 +23,11 @@ use super::upload::{Pending, Upload};
 use crate::data_file::DataFile;
 use crate::options::{Codec, SortField};
 
-/// Rows that are encoded between two turns of the executor.
+/// Most rows that are encoded between two turns of the executor.
 const STEP_ROWS: usize = 1_024;
+
+/// Least steps in which a row group is filled.
+const STEPS: u64 = 8;
 
 /// How files are written.
 #[derive(Clone, Debug)]
@@ -98,6 +101,9 @@ impl Output {
 
     /// Writes rows; row groups and files are closed as they fill.
     pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
+        // Each step adds no more than what is left free for it.
+        let width = rows.get_array_memory_size() / rows.num_rows().max(1);
+        let step = (to_usize(self.options.row_group_bytes / STEPS) / width.max(1)).clamp(1, STEP_ROWS);
         let mut start = 0;
         while start < rows.num_rows() {
             if self.file.is_none() {
@@ -110,7 +116,7 @@ impl Output {
                 .options
                 .row_group_rows
                 .saturating_sub(file.group.as_ref().map_or(0, |group| group.rows));
-            let length = STEP_ROWS.min(room).min(rows.num_rows() - start).max(1);
+            let length = step.min(room).min(rows.num_rows() - start).max(1);
             let full = file.write(&self.options, &rows.slice(start, length))?;
             start += length;
             yield_now().await;
@@ -226,8 +232,8 @@ impl OpenFile {
             .map(ArrowColumnWriter::get_estimated_total_bytes)
             .sum::<usize>();
         let file = (self.writer.bytes_written() + encoded) as u64;
-        // Eight steps' worth of room, since the next one is not known yet.
-        let full = held >= options.row_group_bytes / 8 * 7;
+        // Room for one more step, which is not known yet.
+        let full = held >= options.row_group_bytes / STEPS * (STEPS - 1);
         Ok(full || group.rows >= options.row_group_rows || file >= options.target_file_size)
     }
 
@@ -263,6 +269,11 @@ impl OpenFile {
             .map_err(|source| MergeError::Output { source })?;
         Ok(metadata)
     }
+}
+
+/// Where a file lies: its path is text that has been encoded already.
+pub(super) fn location(file: &DataFile) -> Path {
+    Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()))
 }
 
 fn data_file(file: &OpenFile, metadata: &ParquetMetaData, sorted: bool) -> DataFile {
@@ -341,7 +352,6 @@ fn compression(codec: Codec) -> Result<Compression, MergeError> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used in map_err")]
 fn encoding(error: ParquetError) -> MergeError {
     MergeError::internal(error)
 }

@@ -14,6 +14,8 @@ pub(super) struct PageSizes {
     pub(super) largest: u64,
     /// All data pages, uncompressed.
     pub(super) data: u64,
+    /// Values of the data page that has most of them.
+    pub(super) most_values: u64,
     /// Values of all data pages, nulls included.
     pub(super) values: u64,
 }
@@ -48,6 +50,7 @@ impl PageSizes {
             } else {
                 self.largest = self.largest.max(page.uncompressed);
                 self.data = self.data.saturating_add(page.uncompressed);
+                self.most_values = self.most_values.max(page.values);
                 self.values = self.values.saturating_add(page.values);
             }
         }

@@ -8,9 +8,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::error::{MergeError, SourceError};
 use super::footer::read_footer;
 use super::input::{Input, Origin, Plan};
-use super::job::{Job, Shares, allot};
+use super::job::{Job, Reading, Shares, allot};
 use super::merging::{Chain, Merging, Stop};
-use super::output::{Output, OutputOptions};
+use super::output::{Output, OutputOptions, location};
 use crate::options::Codec;
 
 /// Intermediate files are rolled at this size, so that none has too many row groups.
@@ -109,7 +109,7 @@ impl Scratch {
             memory: job.memory.clone(),
         };
         let mut output = Output::new(options)?;
-        let mut merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema));
+        let mut merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema), shares.merged);
         let written = async {
             while let Some(merged) = merging.next().await? {
                 output.write(&merged.rows).await.map_err(scratch)?;
@@ -120,12 +120,11 @@ impl Scratch {
         let files = match written {
             Ok(files) => files,
             Err(stop) => {
-                self.files
-                    .extend(output.restart().await.iter().map(|file| Path::from(file.path.as_str())));
+                self.files.extend(output.restart().await.iter().map(location));
                 return Err(stop);
             }
         };
-        let paths: Vec<Path> = files.iter().map(|file| Path::from(file.path.as_str())).collect();
+        let paths: Vec<Path> = files.iter().map(location).collect();
         // Noted before they are read, so that a failure leaves none behind.
         self.files.extend(paths.iter().cloned());
         let mut inputs = Vec::with_capacity(files.len());
@@ -140,7 +139,7 @@ impl Scratch {
                 origin: Origin::Scratch,
             });
         }
-        Ok(job.chain(inputs))
+        Ok(job.chain(inputs, Reading::Whole))
     }
 }
 

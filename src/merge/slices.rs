@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
 use crate::quarantine::QuarantineReason;
@@ -15,8 +15,17 @@ const USUAL_PAGE_BYTES: u64 = 2 << 20;
 pub(super) struct Slice {
     /// The rows, counted in the row group.
     pub(super) rows: Range<usize>,
-    /// The bytes of each leaf column: the dictionary if there is one, then the pages.
-    pub(super) columns: Vec<Vec<Range<u64>>>,
+    /// What of each leaf column is read.
+    pub(super) columns: Vec<ColumnSlice>,
+}
+
+/// What of a leaf column is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ColumnSlice {
+    /// The dictionary if there is one, then the pages.
+    pub(super) ranges: Vec<Range<u64>>,
+    /// How many values the pages must hold; `None` for lists, whose rows have any number of them.
+    pub(super) values: Option<u64>,
 }
 
 impl Slice {
@@ -24,7 +33,11 @@ impl Slice {
     pub(super) fn whole(group: &RowGroupMetaData) -> Self {
         let columns = group.columns().iter().map(|chunk| {
             let (start, length) = chunk.byte_range();
-            vec![start..start.saturating_add(length)]
+            let whole = start..start.saturating_add(length);
+            ColumnSlice {
+                ranges: vec![whole],
+                values: is_flat(chunk).then_some(natural(group.num_rows())),
+            }
         });
         Self {
             rows: 0..rows_of(group),
@@ -34,7 +47,7 @@ impl Slice {
 
     /// All ranges.
     pub(super) fn ranges(&self) -> Vec<Range<u64>> {
-        self.columns.iter().flatten().cloned().collect()
+        self.columns.iter().flat_map(|column| &column.ranges).cloned().collect()
     }
 }
 
@@ -89,7 +102,7 @@ pub(super) fn divide(
         };
         slices.push(Slice {
             rows: start..*end,
-            columns: columns.iter().map(|column| column.ranges(&(start..*end))).collect(),
+            columns: columns.iter().map(|column| column.slice(&(start..*end))).collect(),
         });
         start = *end;
     }
@@ -98,6 +111,7 @@ pub(super) fn divide(
 
 /// The pages of a column chunk.
 struct Column {
+    is_flat: bool,
     dictionary: Option<Range<u64>>,
     pages: Vec<PageExtent>,
     /// Uncompressed over compressed bytes, rounded up.
@@ -106,6 +120,8 @@ struct Column {
 
 struct PageExtent {
     first_row: usize,
+    /// First row of the page after it.
+    end_row: usize,
     bytes: Range<u64>,
 }
 
@@ -130,11 +146,17 @@ fn columns(group: &RowGroupMetaData, index: &[OffsetIndexMetaData]) -> Result<Ve
             last = (end, Some(first_row));
             pages.push(PageExtent {
                 first_row,
+                end_row: rows_of(group),
                 bytes: offset..end,
             });
         }
+        let next_rows: Vec<usize> = pages.iter().skip(1).map(|page: &PageExtent| page.first_row).collect();
+        for (page, next_row) in pages.iter_mut().zip(next_rows) {
+            page.end_row = next_row;
+        }
         let first = pages.first().ok_or_else(corrupt)?.bytes.start;
         Ok(Column {
+            is_flat: is_flat(chunk),
             dictionary: (first > start).then_some(start..first),
             pages,
             ratio: natural(chunk.uncompressed_size())
@@ -171,14 +193,23 @@ impl Column {
             .saturating_add(largest.saturating_add(dictionary).saturating_mul(self.ratio))
     }
 
-    fn ranges(&self, rows: &Range<usize>) -> Vec<Range<u64>> {
+    fn slice(&self, rows: &Range<usize>) -> ColumnSlice {
         let mut ranges: Vec<_> = self.dictionary.iter().cloned().collect();
         let pages = self.pages(rows);
         if let (Some(first), Some(last)) = (pages.first(), pages.last()) {
             ranges.push(first.bytes.start..last.bytes.end);
         }
-        ranges
+        let values = match (pages.first(), pages.last()) {
+            (Some(first), Some(last)) if self.is_flat => Some((last.end_row - first.first_row) as u64),
+            _ => None,
+        };
+        ColumnSlice { ranges, values }
     }
+}
+
+/// Whether every row has one value.
+fn is_flat(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.column_descr().max_rep_level() == 0
 }
 
 fn rows_of(group: &RowGroupMetaData) -> usize {
@@ -187,4 +218,88 @@ fn rows_of(group: &RowGroupMetaData) -> usize {
 
 fn natural(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+
+    /// A row group of 100 rows in pages of 10.
+    fn file() -> (ParquetMetaData, Vec<OffsetIndexMetaData>) {
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values((0..100).map(|i| i * 1_000_003)));
+        let batch = RecordBatch::try_from_iter([("a", Arc::clone(&values)), ("b", values)]).unwrap();
+        let properties = WriterProperties::builder()
+            .set_data_page_row_count_limit(10)
+            .set_write_batch_size(10)
+            .set_dictionary_enabled(false)
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = Bytes::from(writer.into_inner().unwrap());
+        let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
+        let metadata = reader.parse_and_finish(&bytes).unwrap();
+        let index = metadata.page_index_for_row_group(0);
+        let index = (0..2)
+            .map(|column| index.offset_index(column).unwrap().clone())
+            .collect();
+        (metadata, index)
+    }
+
+    #[test]
+    fn slices_cover_the_rows_once_and_cost_no_more_than_allowed() {
+        let (metadata, index) = file();
+        let group = metadata.row_group(0);
+        let whole = divide(group, &index, u64::MAX).unwrap();
+        assert_eq!((whole.len(), whole[0].rows.clone()), (1, 0..100));
+        let all = columns(group, &index).unwrap();
+        let limit = all.iter().map(|column| column.cost(&(0..30))).sum();
+        let slices = divide(group, &index, limit).unwrap();
+        let rows: Vec<_> = slices.iter().map(|slice| slice.rows.clone()).collect();
+        assert_eq!(rows, [0..30, 30..60, 60..90, 90..100]);
+        assert_eq!(slices[1].columns[1].values, Some(30));
+        let bytes: u64 = slices
+            .iter()
+            .flat_map(Slice::ranges)
+            .map(|range| range.end - range.start)
+            .sum();
+        assert_eq!(
+            bytes,
+            group.columns().iter().map(|chunk| chunk.byte_range().1).sum::<u64>()
+        );
+    }
+
+    #[test]
+    fn a_page_that_costs_too_much_says_how_much() {
+        let (metadata, index) = file();
+        let group = metadata.row_group(0);
+        let one: u64 = columns(group, &index)
+            .unwrap()
+            .iter()
+            .map(|column| column.cost(&(0..10)))
+            .sum();
+        assert_eq!(divide(group, &index, one - 1), Err(Indivisible::Costs(one)));
+    }
+
+    #[test]
+    fn an_index_that_contradicts_the_footer_is_bad() {
+        let (metadata, mut index) = file();
+        index[1].page_locations[3].first_row_index = 5;
+        assert!(matches!(
+            divide(metadata.row_group(0), &index, u64::MAX),
+            Err(Indivisible::Bad(_))
+        ));
+        index.pop();
+        assert!(matches!(
+            divide(metadata.row_group(0), &index, u64::MAX),
+            Err(Indivisible::Bad(_))
+        ));
+    }
 }

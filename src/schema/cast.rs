@@ -38,13 +38,13 @@ enum Step {
     Kernel(DataType),
     /// Same values.
     Keep,
-    List(Box<Step>, FieldRef),
-    Map(Box<Step>, Box<Step>, FieldRef, bool),
+    List(Box<Self>, FieldRef),
+    Map(Box<Self>, Box<Self>, FieldRef, bool),
     /// Milliseconds of a day must be zero.
     MillisToDate,
     /// Nanoseconds must be whole microseconds.
     NanosToMicros(DataType),
-    Struct(Vec<(Option<usize>, Step)>, Fields),
+    Struct(Vec<(Option<usize>, Self)>, Fields),
 }
 
 impl Caster {
@@ -156,14 +156,11 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
         (T::Dictionary(_, values), to) => values.as_ref() == to || is_lossless(values, to),
         (T::Utf8View | T::LargeUtf8, T::Utf8)
         | (T::BinaryView | T::LargeBinary | T::FixedSizeBinary(_), T::Binary)
-        | (T::Int8, T::Int16 | T::Int32 | T::Int64)
-        | (T::Int16, T::Int32 | T::Int64)
+        | (T::Int8 | T::UInt8, T::Int16 | T::Int32 | T::Int64)
+        | (T::Int16 | T::UInt16, T::Int32 | T::Int64)
         | (T::Int32 | T::UInt32, T::Int64)
-        | (T::UInt8, T::Int16 | T::Int32 | T::Int64)
-        | (T::UInt16, T::Int32 | T::Int64)
         | (T::Float16, T::Float32 | T::Float64)
         | (T::Float32, T::Float64) => true,
-        (T::Int8 | T::Int16 | T::Int32, T::Float64) => false,
         (T::LargeList(a) | T::FixedSizeList(a, _), T::List(b)) => {
             a.data_type() == b.data_type() || is_lossless(a.data_type(), b.data_type())
         }
@@ -250,12 +247,17 @@ impl Step {
 }
 
 fn kernel(column: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef, QuarantineReason> {
-    let safe = CastOptions {
-        safe: true,
+    let options = CastOptions {
+        safe: !array.data_type().is_nested(),
         ..CastOptions::default()
     };
-    // A value that does not fit becomes null; a null that was none before is the one that was lost.
-    let cast = cast_with_options(array, to, &safe).map_err(QuarantineReason::corrupt)?;
+    // A value that does not fit becomes null; a null that was none before is the one that was lost. Inside of
+    // lists nobody would notice it, so there it is an error.
+    let cast = cast_with_options(array, to, &options).map_err(|e| QuarantineReason::LossyValue {
+        column: column.to_owned(),
+        value: e.to_string(),
+        data_type: to.to_string(),
+    })?;
     if cast.logical_null_count() != array.logical_null_count() {
         let (before, after) = (is_null(array), is_null(&cast));
         let row = match (before, after) {

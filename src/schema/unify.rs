@@ -71,13 +71,11 @@ fn duplicate_of(fields: &Fields) -> Option<QuarantineReason> {
 
 fn fits_table(table: &Schema, source: &Schema) -> Result<(), QuarantineReason> {
     for field in source.fields() {
-        match table.field_with_name(field.name()) {
-            Ok(target) => fits(target.name(), target.data_type(), field.data_type())?,
-            Err(_) => {
-                let found = field.data_type().to_string();
-                return Err(drift(field.name(), found, "absent", "column not in the table"));
-            }
-        }
+        let Ok(target) = table.field_with_name(field.name()) else {
+            let found = field.data_type().to_string();
+            return Err(drift(field.name(), found, "absent", "column not in the table"));
+        };
+        fits(target.name(), target.data_type(), field.data_type())?;
     }
     for target in table.fields() {
         if !target.is_nullable() && source.field_with_name(target.name()).is_err() {

@@ -107,8 +107,8 @@ impl Row {
 pub(crate) fn compare(order: &[SortField], a: &Row, b: &Row) -> Ordering {
     for field in order {
         let ordering = match field.column.as_str() {
-            "id" => nullable(field, Some(a.id), Some(b.id), |a, b| a.cmp(b)),
-            "t" => nullable(field, Some(a.t), Some(b.t), |a, b| a.cmp(b)),
+            "id" => nullable(field, Some(a.id), Some(b.id), std::cmp::Ord::cmp),
+            "t" => nullable(field, Some(a.t), Some(b.t), std::cmp::Ord::cmp),
             "f" => nullable(field, a.f, b.f, |a, b| match (a.is_nan(), b.is_nan()) {
                 (true, true) => Ordering::Equal,
                 (true, false) => Ordering::Greater,
@@ -116,9 +116,9 @@ pub(crate) fn compare(order: &[SortField], a: &Row, b: &Row) -> Ordering {
                 (false, false) => a.partial_cmp(b).unwrap(),
             }),
             "s" => nullable(field, a.s.as_ref(), b.s.as_ref(), |a, b| a.as_bytes().cmp(b.as_bytes())),
-            "d" => nullable(field, a.d, b.d, |a, b| a.cmp(b)),
-            "b" => nullable(field, a.b.as_ref(), b.b.as_ref(), |a, b| a.cmp(b)),
-            "flag" => nullable(field, a.flag, b.flag, |a, b| a.cmp(b)),
+            "d" => nullable(field, a.d, b.d, std::cmp::Ord::cmp),
+            "b" => nullable(field, a.b.as_ref(), b.b.as_ref(), std::cmp::Ord::cmp),
+            "flag" => nullable(field, a.flag, b.flag, std::cmp::Ord::cmp),
             other => panic!("no such column: {other}"),
         };
         if ordering != Ordering::Equal {
@@ -167,9 +167,8 @@ pub(crate) fn batch(rows: &[Row]) -> RecordBatch {
         }
         map.append(row.map.is_some()).unwrap();
     }
-    let decimals = Decimal128Array::from_iter(rows.iter().map(|row| row.d))
-        .with_precision_and_scale(20, 2)
-        .unwrap();
+    let decimals: Decimal128Array = rows.iter().map(|row| row.d).collect();
+    let decimals = decimals.with_precision_and_scale(20, 2).unwrap();
     let times =
         TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.t * 1_000_000)).with_timezone("UTC");
     let columns: Vec<(&str, ArrayRef, bool)> = vec![
@@ -181,23 +180,23 @@ pub(crate) fn batch(rows: &[Row]) -> RecordBatch {
         ("t", Arc::new(times), false),
         (
             "f",
-            Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.f))),
+            Arc::new(rows.iter().map(|row| row.f).collect::<Float64Array>()),
             true,
         ),
         (
             "s",
-            Arc::new(StringArray::from_iter(rows.iter().map(|row| row.s.as_ref()))),
+            Arc::new(rows.iter().map(|row| row.s.as_ref()).collect::<StringArray>()),
             true,
         ),
         ("d", Arc::new(decimals), true),
         (
             "b",
-            Arc::new(BinaryArray::from_iter(rows.iter().map(|row| row.b.as_ref()))),
+            Arc::new(rows.iter().map(|row| row.b.as_ref()).collect::<BinaryArray>()),
             true,
         ),
         (
             "flag",
-            Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.flag))),
+            Arc::new(rows.iter().map(|row| row.flag).collect::<BooleanArray>()),
             true,
         ),
         ("list", Arc::new(list.finish()), true),
@@ -249,7 +248,8 @@ pub(crate) async fn input(store: &Arc<dyn ObjectStore>, path: &Path, writer: &st
 pub(crate) fn target(store: &Arc<dyn ObjectStore>, schema: SchemaRef) -> MergeTarget {
     MergeTarget {
         store: Arc::clone(store),
-        dir: Path::from("out"),
+        // A directory whose name is encoded, as those of lanes are.
+        dir: Path::parse("out/eu%2Fusers").unwrap(),
         stem: "lane-1-attempt".to_owned(),
         schema,
         key_value_metadata: vec![("firnline.seq".to_owned(), "1".to_owned())],
@@ -279,7 +279,7 @@ pub(crate) async fn read_back(store: &Arc<dyn ObjectStore>, output: &MergeOutput
     let mut batches = Vec::new();
     for file in &output.files {
         let bytes = store
-            .get(&Path::from(file.path.as_str()))
+            .get(&Path::parse(&file.path).unwrap())
             .await
             .unwrap()
             .bytes()

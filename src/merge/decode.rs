@@ -1,0 +1,127 @@
+//! Decodes what has been fetched of a file.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use bytes::buf::{Buf, Reader};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::fetch::Extent;
+use super::slices::Slice;
+use crate::quarantine::QuarantineReason;
+
+/// A slice that is still to be read, with the metadata to read it by.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) arrow: ArrowReaderMetadata,
+    pub(super) group: usize,
+    pub(super) slice: Slice,
+}
+
+/// The decoder, which has no `Debug`.
+pub(super) struct SliceReader(ParquetRecordBatchReader);
+
+impl std::fmt::Debug for SliceReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SliceReader")
+    }
+}
+
+impl SliceReader {
+    /// The next rows, `None` after the last. Must not be called again after an error.
+    pub(super) fn read(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
+        // The decoders assert what only a broken page breaks; such a panic is caught as one more way to be corrupt.
+        catch_unwind(AssertUnwindSafe(|| self.0.next()))
+            .map_err(|_| QuarantineReason::corrupt("a page broke the decoder"))?
+            .transpose()
+            .map_err(QuarantineReason::corrupt)
+    }
+}
+
+/// What the decoder wants to know of a file, whatever Arrow schema is embedded.
+pub(super) fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, QuarantineReason> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    catch_unwind(AssertUnwindSafe(|| ArrowReaderMetadata::try_new(metadata, options)))
+        .map_err(|_| QuarantineReason::corrupt("the schema broke the parser"))?
+        .map_err(QuarantineReason::corrupt)
+}
+
+/// The decoder of the rows of a slice from the row `skip` on.
+pub(super) fn build(
+    piece: &Piece,
+    skip: usize,
+    batch_rows: usize,
+    extents: &Arc<Vec<Extent>>,
+    size: u64,
+) -> Result<SliceReader, QuarantineReason> {
+    let total = piece
+        .arrow
+        .metadata()
+        .row_groups()
+        .get(piece.group)
+        .map_or(0, RowGroupMetaData::num_rows);
+    let rows = piece.slice.rows.start.saturating_add(skip)..piece.slice.rows.end;
+    let total = usize::try_from(total).unwrap_or(0);
+    let source = Extents {
+        extents: Arc::clone(extents),
+        size,
+    };
+    let selection = (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
+    let reader = catch_unwind(AssertUnwindSafe(|| {
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.arrow.clone())
+            .with_row_groups(vec![piece.group])
+            .with_batch_size(batch_rows);
+        match selection {
+            Some(selection) => builder.with_row_selection(selection).build(),
+            None => builder.build(),
+        }
+    }));
+    reader
+        .map_err(|_| QuarantineReason::corrupt("a row group broke the decoder"))?
+        .map(SliceReader)
+        .map_err(QuarantineReason::corrupt)
+}
+
+/// The bytes of `range`, if one of the extents has them all.
+pub(super) fn find(extents: &[Extent], range: &Range<u64>) -> Option<Bytes> {
+    extents.iter().find_map(|extent| extent.slice(range))
+}
+
+/// The fetched parts of a file, as the decoder reads them.
+struct Extents {
+    extents: Arc<Vec<Extent>>,
+    size: u64,
+}
+
+impl Length for Extents {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for Extents {
+    type T = Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let holding = self
+            .extents
+            .iter()
+            .find(|extent| extent.start <= start && start <= extent.end());
+        let rest = holding.and_then(|extent| extent.slice(&(start..extent.end())));
+        rest.map(Buf::reader)
+            .ok_or_else(|| ParquetError::EOF("read outside what was fetched".to_owned()))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        find(&self.extents, &(start..start.saturating_add(length as u64)))
+            .ok_or_else(|| ParquetError::EOF("read outside what was fetched".to_owned()))
+    }
+}
