@@ -13,6 +13,7 @@
 mod action;
 mod canonical;
 mod checkpoint;
+mod checkpoint_schema;
 mod checkpoint_write;
 mod commit;
 mod confirm;

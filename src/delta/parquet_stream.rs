@@ -12,6 +12,7 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataPushDecoder};
+use parquet::schema::types::SchemaDescPtr;
 
 use super::error::LogError;
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ const BATCH_ROWS: usize = 4_096;
 #[derive(Debug)]
 pub(super) struct ParquetStream {
     source: Source,
+    schema: SchemaDescPtr,
     decoder: ParquetPushDecoder,
 }
 
@@ -61,13 +63,26 @@ impl ParquetStream {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetPushDecoderBuilder::try_new_decoder_with_options(Arc::new(metadata), options)
             .map_err(|e| source.damaged(e))?;
-        let projection = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        let schema = builder.metadata().file_metadata().schema_descr_ptr();
+        let wanted = |path: &str| columns.iter().any(|column| is_within(path, column));
+        let leaves = (0..schema.num_columns()).filter(|leaf| wanted(&schema.column(*leaf).path().string()));
+        let projection = ProjectionMask::leaves(&schema, leaves);
         let decoder = builder
             .with_projection(projection)
             .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(|e| source.damaged(e))?;
-        Ok(Self { source, decoder })
+        Ok(Self {
+            source,
+            schema,
+            decoder,
+        })
+    }
+
+    /// Whether the object has a column, or parts of one, projected or not.
+    pub(super) fn has_column(&self, name: &str) -> bool {
+        let mut columns = self.schema.columns().iter();
+        columns.any(|column| is_within(&column.path().string(), name))
     }
 
     /// The next batch, `None` after the last.
@@ -85,6 +100,11 @@ impl ParquetStream {
             }
         }
     }
+}
+
+fn is_within(path: &str, column: &str) -> bool {
+    path.strip_prefix(column)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl Source {
