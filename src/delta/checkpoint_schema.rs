@@ -144,7 +144,7 @@ fn other(data_type: &DataType) -> ArrowError {
 
 /// A column of actions, or of a field of them, from their JSON.
 pub(super) fn array_of(values: &[&Value], data_type: &DataType) -> Result<ArrayRef, ArrowError> {
-    let nulls = || NullBuffer::from_iter(values.iter().map(|value| !value.is_null()));
+    let nulls = || values.iter().map(|value| !value.is_null()).collect::<NullBuffer>();
     Ok(match data_type {
         DataType::Utf8 => Arc::new(values.iter().map(|v| v.as_str()).collect::<StringArray>()),
         DataType::Boolean => Arc::new(values.iter().map(|v| v.as_bool()).collect::<BooleanArray>()),

@@ -195,9 +195,12 @@ impl Fold {
             let columns: Result<Vec<ArrayRef>, _> = schema
                 .fields()
                 .iter()
-                .map(|field| match field.name() == name {
-                    true => conform(&(Arc::new(actions.clone()) as ArrayRef), field.data_type()),
-                    false => Ok(new_null_array(field.data_type(), actions.len())),
+                .map(|field| {
+                    if field.name() == name {
+                        conform(&(Arc::new(actions.clone()) as ArrayRef), field.data_type())
+                    } else {
+                        Ok(new_null_array(field.data_type(), actions.len()))
+                    }
                 })
                 .collect();
             let rows = RecordBatch::try_new(schema.clone(), columns.map_err(failed)?).map_err(failed)?;
@@ -254,7 +257,7 @@ fn kept(after: Option<i64>, deleted: Option<i64>) -> bool {
 
 /// A checkpoint in the making.
 struct Writer {
-    writer: ArrowWriter<Vec<u8>>,
+    parquet: ArrowWriter<Vec<u8>>,
     schema: SchemaRef,
     actions: u64,
     adds: u64,
@@ -282,9 +285,9 @@ impl Writer {
             .with_properties(properties)
             .with_skip_arrow_metadata(true);
         let schema = checkpoint_schema();
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options).map_err(write_failed)?;
+        let parquet = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options).map_err(write_failed)?;
         Ok(Self {
-            writer,
+            parquet,
             schema,
             actions: 0,
             adds: 0,
@@ -295,7 +298,7 @@ impl Writer {
         let count = |rows: usize| u64::try_from(rows).unwrap_or(u64::MAX);
         self.actions += count(batch.num_rows());
         self.adds += struct_column(batch, "add").map_or(0, |adds| count(adds.len() - adds.null_count()));
-        self.writer.write(batch).map_err(write_failed)
+        self.parquet.write(batch).map_err(write_failed)
     }
 
     fn write_rows(&mut self, rows: &[Value]) -> Result<()> {
@@ -313,7 +316,7 @@ impl Writer {
 
     fn finish(self) -> Result<Finished> {
         Ok(Finished {
-            bytes: self.writer.into_inner().map_err(write_failed)?,
+            bytes: self.parquet.into_inner().map_err(write_failed)?,
             actions: self.actions,
             adds: self.adds,
         })

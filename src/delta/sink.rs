@@ -98,10 +98,8 @@ impl DeltaSink {
             });
         }
         let from = table.entry_version(lane).unwrap_or_else(|| table.version());
-        let entry = match self.find_entry(lane, marker, from).await? {
-            Some((version, commit)) => Some(entry_of(self.log.root(), version, &commit)),
-            None => None,
-        };
+        let found = self.find_entry(lane, marker, from).await?;
+        let entry = found.map(|(version, commit)| entry_of(self.log.root(), version, &commit));
         if let Some(entry) = &entry {
             self.remembered(|memory| memory.entry = Some((lane, marker, entry.clone())));
         }
@@ -326,8 +324,9 @@ impl TableSink for DeltaSink {
             match self.put(&file).await? {
                 Put::Again => {}
                 Put::Landed(entry) => {
-                    builder.rebase(file.actions())?;
-                    if let Some(table) = builder.base() {
+                    if builder.rebase(file.actions()).is_ok()
+                        && let Some(table) = builder.base()
+                    {
                         self.checkpoint_if_due(table, file.version(), commit.now).await;
                     }
                     return Ok(CommitOutcome::Committed(entry));

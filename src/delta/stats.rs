@@ -390,6 +390,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "a metric's bound is optional")]
     fn bound(value: Datum, exact: bool) -> Option<Bound> {
         Some(Bound { value, exact })
     }

@@ -116,7 +116,6 @@ def compare(directory, expected_rows):
     if "st" in raw.column_names:
         columns += [("st.a", "st.a"), ("st.b", "st.b")]
     for column, _ in columns:
-        values = [r[0] for r in db.execute(f"SELECT DISTINCT {column} FROM raw WHERE {column} IS NOT NULL").fetchall()]
         db.execute(f"CREATE OR REPLACE TABLE vals AS SELECT DISTINCT {column} AS v FROM raw WHERE {column} IS NOT NULL")
         literals = [
             r[0]
@@ -125,7 +124,6 @@ def compare(directory, expected_rows):
                 "ELSE '''' || replace(v::VARCHAR, '''', '''''') || '''::' || typeof(v) END FROM vals ORDER BY v"
             ).fetchall()
         ]
-        check(f"{name}.{column}: literals", len(literals), len(values))
         kind = db.execute("SELECT typeof(v) FROM vals LIMIT 1").fetchone()
         # Just beside every value too, where a bound that was cut too short shows.
         if kind and kind[0].startswith("TIMESTAMP"):

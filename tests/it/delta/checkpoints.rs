@@ -272,17 +272,17 @@ fn checkpoints_in_parts_and_named_by_uuid_are_read() {
     let (first, second) = split(&bytes);
     let uuid = "3a0d65cd-4056-49b8-937b-95f9e3ee90e5";
     let lines: Vec<_> = (0..=2).flat_map(|version| single.actions(version)).collect();
-    let mut json_lines = vec![json!({"checkpointMetadata": {"version": 2}})];
+    let mut top_level = vec![json!({"checkpointMetadata": {"version": 2}})];
     for kind in ["protocol", "metaData", "txn"] {
         let newest: std::collections::BTreeMap<_, _> = lines
             .iter()
             .filter(|line| line[kind].is_object())
             .map(|line| (line[kind]["appId"].to_string(), line.clone()))
             .collect();
-        json_lines.extend(newest.into_values());
+        top_level.extend(newest.into_values());
     }
-    json_lines.push(json!({"sidecar": {"path": "a.parquet", "sizeInBytes": bytes.len(), "modificationTime": 1}}));
-    let json_text: String = json_lines.iter().map(|line| format!("{line}\n")).collect();
+    top_level.push(json!({"sidecar": {"path": "a.parquet", "sizeInBytes": bytes.len(), "modificationTime": 1}}));
+    let json_text = json_lines(&top_level);
     let layouts: [Vec<(String, Bytes)>; 3] = [
         vec![
             (format!("{:020}.checkpoint.0000000001.0000000002.parquet", 2), first),

@@ -92,7 +92,7 @@ fn rows_that_were_moved_are_in_and_rows_that_were_replaced_are_not() {
     ];
     for (operation, parameters, confirmed) in cases {
         let (table, decision) = decided();
-        table.foreign(2, &foreign_remove(operation, parameters.clone(), "data/f2.parquet"));
+        table.foreign(2, &foreign_remove(operation, &parameters, "data/f2.parquet"));
         let found = confirm(&table, &decision);
         assert_eq!(found.is_ok(), confirmed, "{operation} {parameters}: {found:?}");
         if let Err(reason) = found {
@@ -151,7 +151,7 @@ fn where_the_log_was_cleaned_all_files_must_be_live() {
     assert_eq!(cleaned(&[]), Ok(()));
     assert_eq!(cleaned(&foreign_append("x")), Ok(()));
     // Even a known operation cannot be told from any other any more.
-    let gone = cleaned(&foreign_remove("OPTIMIZE", json!({}), "data/f2.parquet"));
+    let gone = cleaned(&foreign_remove("OPTIMIZE", &json!({}), "data/f2.parquet"));
     assert_eq!(
         gone,
         Err("not all files of seq 2 are in the table, and the log does not say any more why".to_owned())

@@ -1,6 +1,14 @@
 //! Writes tables for other readers: into `FIRNLINE_INTEROP_DIR`, where `tests/interop/delta.py` reads them,
 //! else into a directory that goes away.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::from_iter_instead_of_collect,
+    reason = "the numbers are small, and columns read better by their type"
+)]
+
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +32,7 @@ use uuid::Uuid;
 const COMMITS: i64 = 13;
 const NOW: i64 = 1_700_000_000_000;
 
+#[expect(clippy::too_many_lines, reason = "one line a column")]
 /// Rows of one file: every type, with values at which statistics go wrong.
 fn rows(n: i64) -> RecordBatch {
     const ROWS: i64 = 5;
@@ -38,7 +47,8 @@ fn rows(n: i64) -> RecordBatch {
     };
     let decimal = |precision, scale, factor: i128| {
         let values = ids.iter().map(|id| Some((i128::from(*id) - 60) * factor));
-        Decimal128Array::from_iter(values)
+        values
+            .collect::<Decimal128Array>()
             .with_precision_and_scale(precision, scale)
             .unwrap()
     };
@@ -48,7 +58,7 @@ fn rows(n: i64) -> RecordBatch {
         1 => format!("{}\u{10ffff}{id:04}", "é".repeat(32)),
         _ => format!("s{id:04}"),
     };
-    let nulls = NullBuffer::from_iter(ids.iter().map(|id| id % 10 != 3));
+    let nulls = ids.iter().map(|id| id % 10 != 3).collect::<NullBuffer>();
     let inner = Fields::from(vec![
         Field::new("a", DataType::Int64, true),
         Field::new("b", DataType::Utf8, true),
@@ -210,7 +220,7 @@ fn metrics(column: &ColumnChunkMetaData, batch: &RecordBatch) -> ColumnMetrics {
     }
 }
 
-struct Lane {
+struct Appender {
     store: Arc<LocalFileSystem>,
     root: Path,
     sink: DeltaSink,
@@ -218,7 +228,7 @@ struct Lane {
     next: u64,
 }
 
-impl Lane {
+impl Appender {
     fn open(dir: &FsPath, name: &str, options: DeltaOptions) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let store = Arc::new(LocalFileSystem::new_with_prefix(dir).unwrap());
@@ -288,14 +298,14 @@ impl Lane {
     }
 }
 
-fn fill(mut lane: Lane, rows: impl Fn(i64) -> RecordBatch) {
+fn fill(mut table: Appender, rows: impl Fn(i64) -> RecordBatch) {
     for n in 0..COMMITS {
-        lane.append(&rows(n));
+        table.append(&rows(n));
     }
     // A void and a plan without rows must not disturb anybody.
     let schema = rows(0).schema();
-    lane.commit(TableChange::Void { schema: schema.clone() });
-    lane.commit(TableChange::Append {
+    table.commit(TableChange::Void { schema: schema.clone() });
+    table.commit(TableChange::Append {
         schema,
         files: Vec::new(),
     });
@@ -304,14 +314,14 @@ fn fill(mut lane: Lane, rows: impl Fn(i64) -> RecordBatch) {
 #[test]
 fn tables_for_other_readers_are_written() {
     let temporary = tempfile::tempdir().unwrap();
-    let dir = std::env::var_os("FIRNLINE_INTEROP_DIR").map_or(temporary.path().to_owned(), PathBuf::from);
+    let dir = std::env::var_os("FIRNLINE_INTEROP_DIR").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
 
     fill(
-        Lane::open(&dir, "plain", DeltaOptions::default().with_checkpoint_interval(0)),
+        Appender::open(&dir, "plain", DeltaOptions::default().with_checkpoint_interval(0)),
         rows,
     );
     fill(
-        Lane::open(
+        Appender::open(
             &dir,
             "checkpointed",
             DeltaOptions::default().with_checkpoint_interval(5),
@@ -335,7 +345,7 @@ fn tables_for_other_readers_are_written() {
         &DataType::Timestamp(TimeUnit::Microsecond, None)
     );
     fill(
-        Lane::open(&dir, "local_times", DeltaOptions::default().with_checkpoint_interval(4)),
+        Appender::open(&dir, "local_times", DeltaOptions::default().with_checkpoint_interval(4)),
         local,
     );
 
@@ -357,7 +367,7 @@ fn tables_for_other_readers_are_written() {
     for name in ["foreign", "foreign_checkpointed", "foreign_features"] {
         if dir.join(name).join("_delta_log").is_dir() {
             fill(
-                Lane::open(&dir, name, DeltaOptions::default().with_checkpoint_interval(4)),
+                Appender::open(&dir, name, DeltaOptions::default().with_checkpoint_interval(4)),
                 simple,
             );
         }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::support::*;
 
 /// A table of another writer with this protocol and these changes to its metadata.
-fn foreign_table(protocol: Value, metadata: impl FnOnce(&mut Value)) -> TestTable {
+fn foreign_table(protocol: &Value, metadata: impl FnOnce(&mut Value)) -> TestTable {
     let table = TestTable::new();
     let schema = r#"{"type":"struct","fields":[{"name":"id","type":"long","nullable":false,"metadata":{}},{"name":"name","type":"string","nullable":true,"metadata":{}}]}"#;
     let mut meta = json!({"id": "theirs", "format": {"provider": "parquet", "options": {}}, "schemaString": schema,
@@ -47,34 +47,37 @@ fn assert_refused(table: &TestTable, named: &str) {
 fn tables_with_features_that_are_not_supported_are_left_alone() {
     let v7 = |reader: &[&str], writer: &[&str]| json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": reader, "writerFeatures": writer});
     assert_refused(
-        &foreign_table(v7(&["catalogManaged"], &["catalogManaged"]), |_| {}),
+        &foreign_table(&v7(&["catalogManaged"], &["catalogManaged"]), |_| {}),
         "reader feature catalogManaged; writer feature catalogManaged",
     );
-    assert_refused(&foreign_table(v7(&[], &["icebergCompatV1"]), |_| {}), "icebergCompatV1");
     assert_refused(
-        &foreign_table(plain(), |meta| meta["partitionColumns"] = json!(["name"])),
+        &foreign_table(&v7(&[], &["icebergCompatV1"]), |_| {}),
+        "icebergCompatV1",
+    );
+    assert_refused(
+        &foreign_table(&plain(), |meta| meta["partitionColumns"] = json!(["name"])),
         "partition columns name",
     );
     assert_refused(
-        &foreign_table(json!({"minReaderVersion": 2, "minWriterVersion": 5}), |meta| {
+        &foreign_table(&json!({"minReaderVersion": 2, "minWriterVersion": 5}), |meta| {
             meta["configuration"] = json!({"delta.columnMapping.mode": "name"});
         }),
         "property delta.columnMapping.mode = name",
     );
     assert_refused(
-        &foreign_table(json!({"minReaderVersion": 1, "minWriterVersion": 3}), |meta| {
+        &foreign_table(&json!({"minReaderVersion": 1, "minWriterVersion": 3}), |meta| {
             meta["configuration"] = json!({"delta.constraints.c": "id > 0"});
         }),
         "property delta.constraints.c = id > 0",
     );
     assert_refused(
-        &foreign_table(plain(), |meta| {
+        &foreign_table(&plain(), |meta| {
             meta["configuration"] = json!({"delta.setTransactionRetentionDuration": "interval 7 days"});
         }),
         "delta.setTransactionRetentionDuration = interval 7 days",
     );
     assert_refused(
-        &foreign_table(plain(), |meta| {
+        &foreign_table(&plain(), |meta| {
             let schema = meta["schemaString"]
                 .as_str()
                 .unwrap()
@@ -96,7 +99,7 @@ fn tables_whose_features_ask_nothing_of_an_append_are_appended_to() {
     ];
     let protocol = json!({"minReaderVersion": 3, "minWriterVersion": 7,
         "readerFeatures": ["deletionVectors"], "writerFeatures": features});
-    let table = foreign_table(protocol, |meta| {
+    let table = foreign_table(&protocol, |meta| {
         meta["configuration"] = json!({"delta.appendOnly": "true", "delta.enableChangeDataFeed": "true"});
     });
     assert_eq!(table.committed(&append(1)).version, 1);
@@ -110,7 +113,7 @@ fn tables_whose_features_ask_nothing_of_an_append_are_appended_to() {
 fn commits_carry_times_and_row_ids_where_the_table_keeps_them() {
     let features = ["domainMetadata", "inCommitTimestamp", "rowTracking"];
     let protocol = json!({"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features});
-    let table = foreign_table(protocol, |meta| {
+    let table = foreign_table(&protocol, |meta| {
         meta["configuration"] = json!({"delta.enableInCommitTimestamps": "true", "delta.enableRowTracking": "true"});
     });
     // The commit that enabled the times must have one.

@@ -212,8 +212,14 @@ impl TestTable {
     }
 }
 
+/// The bytes of a commit or of a JSON checkpoint.
+pub(super) fn json_lines(actions: &[Value]) -> String {
+    let lines: Vec<_> = actions.iter().map(Value::to_string).collect();
+    lines.join("\n")
+}
+
 pub(super) async fn put_foreign(store: &dyn ObjectStore, version: u64, actions: &[Value]) -> StoreResult<PutResult> {
-    let text: String = actions.iter().map(|action| format!("{action}\n")).collect();
+    let text = json_lines(actions);
     let path = TestTable::commit_path(version);
     store
         .put_opts(&path, PutPayload::from(text), PutOptions::from(PutMode::Create))
@@ -229,7 +235,7 @@ pub(super) fn foreign_append(name: &str) -> Vec<Value> {
 }
 
 /// A commit of another writer that removes a file.
-pub(super) fn foreign_remove(operation: &str, parameters: Value, path: &str) -> Vec<Value> {
+pub(super) fn foreign_remove(operation: &str, parameters: &Value, path: &str) -> Vec<Value> {
     vec![
         json!({"commitInfo": {"operation": operation, "operationParameters": parameters}}),
         json!({"remove": {"path": path, "deletionTimestamp": 1, "dataChange": true}}),
@@ -299,7 +305,7 @@ fn exists(path: &Path) -> StoreError {
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
-        let is_commit = path.as_ref().contains("_delta_log") && path.as_ref().ends_with(".json");
+        let is_commit = path.as_ref().contains("_delta_log") && path.extension() == Some("json");
         if !is_commit {
             return self.inner.put_opts(path, payload, options).await;
         }
