@@ -383,3 +383,50 @@ fn a_long_log_with_many_files_is_checkpointed_on_disk() {
     };
     assert_eq!(table.commit(&stray), CommitOutcome::Diverged { found: None });
 }
+
+#[test]
+fn damaged_bytes_never_panic() {
+    let whole = with_interval(0);
+    for seq in 1..=3 {
+        whole.committed(&append(seq));
+    }
+    block_on(whole.sink().checkpoint(NOW)).unwrap();
+    let checkpoint = read(&whole, &checkpoint_name(2));
+    let commit = read(&whole, &format!("{:020}.json", 1));
+    // A fixed linear congruential generator: the same damage every time.
+    let mut seed = 42_u64;
+    let mut next = |below: usize| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % below
+    };
+    let mut damage = |bytes: &Bytes| {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=next(4) {
+            let at = next(bytes.len());
+            bytes[at] = u8::try_from(next(256)).unwrap();
+        }
+        if next(4) == 0 {
+            bytes.truncate(next(bytes.len()));
+        }
+        Bytes::from(bytes)
+    };
+    let (mut read, mut refused) = (0, 0);
+    for _ in 0..300 {
+        let table = with_interval(0);
+        table.put(&checkpoint_name(2), damage(&checkpoint));
+        match block_on(table.sink().decided(LANE)) {
+            Ok(_) => read += 1,
+            Err(_) => refused += 1,
+        }
+        let table = with_interval(0);
+        table.put(&checkpoint_name(0), checkpoint.clone());
+        table.put(&format!("{:020}.json", 1), damage(&commit));
+        match block_on(table.sink().decided(LANE)) {
+            Ok(_) => read += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(read > 0 && refused > 0, "read {read}, refused {refused}");
+}

@@ -14,14 +14,16 @@ use std::sync::Arc;
 
 use firnline::arrow::array::*;
 use firnline::arrow::buffer::{NullBuffer, OffsetBuffer};
-use firnline::arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use firnline::arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Schema, TimeUnit};
 use firnline::delta::{DeltaOptions, DeltaSink};
 use firnline::object_store::local::LocalFileSystem;
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use firnline::parquet::arrow::ArrowWriter;
 use firnline::parquet::file::metadata::ColumnChunkMetaData;
+use firnline::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use firnline::parquet::file::statistics::Statistics;
+use firnline::parquet::schema::types::ColumnPath;
 use firnline::{
     AttemptId, Bound, ColumnMetrics, CommitOutcome, DataFile, Datum, LaneId, PlanHash, Seq, TableChange, TableCommit,
     TableSink, Timestamp,
@@ -178,6 +180,21 @@ fn batch(columns: Vec<(&str, bool, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
+/// NaNs of a float column.
+fn nans(column: &ArrayRef) -> Option<u64> {
+    match column.data_type() {
+        DataType::Float64 => {
+            let values = column.as_primitive::<Float64Type>().iter().flatten();
+            Some(values.filter(|value| value.is_nan()).count() as u64)
+        }
+        DataType::Float32 => {
+            let values = column.as_primitive::<Float32Type>().iter().flatten();
+            Some(values.filter(|value| value.is_nan()).count() as u64)
+        }
+        _ => None,
+    }
+}
+
 /// What the merger would say of a column, from the footer.
 fn metrics(column: &ColumnChunkMetaData, batch: &RecordBatch) -> ColumnMetrics {
     let path = column.column_path().parts().to_vec();
@@ -197,18 +214,7 @@ fn metrics(column: &ColumnChunkMetaData, batch: &RecordBatch) -> ColumnMetrics {
         }
         Statistics::Int96(_) => None,
     };
-    let root = batch.column_by_name(&path[0]).unwrap();
-    let nan_count = match root.data_type() {
-        DataType::Float64 => {
-            let values = root.as_any().downcast_ref::<Float64Array>().unwrap();
-            Some(values.iter().flatten().filter(|v| v.is_nan()).count() as u64)
-        }
-        DataType::Float32 => {
-            let values = root.as_any().downcast_ref::<Float32Array>().unwrap();
-            Some(values.iter().flatten().filter(|v| v.is_nan()).count() as u64)
-        }
-        _ => None,
-    };
+    let nan_count = nans(batch.column_by_name(&path[0]).unwrap());
     ColumnMetrics {
         path,
         compressed_size: column.compressed_size() as u64,
@@ -254,7 +260,16 @@ impl Appender {
             .collect();
         let ordered = RecordBatch::try_new(layout.schema.clone(), columns).unwrap();
         let mut bytes = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut bytes, layout.schema.clone(), None).unwrap();
+        let mut properties = WriterProperties::builder();
+        for (field, column) in ordered.schema().fields().iter().zip(ordered.columns()) {
+            if nans(column) > Some(0) {
+                // Footer statistics pass over NaN, and readers skip the row group by them.
+                let path = ColumnPath::from(field.name().as_str());
+                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+            }
+        }
+        let properties = Some(properties.build());
+        let mut writer = ArrowWriter::try_new(&mut bytes, layout.schema.clone(), properties).unwrap();
         writer.write(&ordered).unwrap();
         let footer = writer.close().unwrap();
         let path = layout.data_dir.join(format!("{}-{}-1-0.parquet", self.lane, self.next));
