@@ -2,6 +2,7 @@
 
 use firnline::delta::DeltaOptions;
 use firnline::object_store::local::LocalFileSystem;
+use firnline::object_store::memory::InMemory;
 use firnline::{
     AttemptId, CommitOutcome, Decided, Entry, ErrorKind, HashPrefix, LaneId, Marker, Outcome, PlanHash, Seq,
     TableChange, TableCommit, TableSink, TableState,
@@ -9,6 +10,7 @@ use firnline::{
 use futures::executor::block_on;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::support::*;
 
@@ -294,6 +296,27 @@ fn a_worker_that_remembers_a_table_notices_that_it_was_made_anew() {
         block_on(worker.commit(&append(4))).unwrap(),
         CommitOutcome::Diverged { found: None }
     );
+}
+
+#[test]
+fn a_worker_reads_no_commit_twice() {
+    let store = FaultyStore::new(InMemory::new(), []);
+    let table = TestTable::over(store.clone());
+    for seq in 1..=5 {
+        table.committed(&append(seq));
+    }
+    let worker = table.sink();
+    let gets = |expected: u64| {
+        let before = store.gets.load(Ordering::Relaxed);
+        block_on(worker.decided(LANE)).map(drop).unwrap();
+        assert_eq!(store.gets.load(Ordering::Relaxed) - before, expected);
+    };
+    // The hint, five commits, and the one that holds the entry.
+    gets(7);
+    gets(0);
+    table.foreign(5, &foreign_append("x"));
+    gets(1);
+    gets(0);
 }
 
 #[test]

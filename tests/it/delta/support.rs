@@ -267,6 +267,7 @@ pub(super) struct FaultyStore {
     /// Reads fail while this is not 0.
     pub(super) failing_reads: AtomicU64,
     pub(super) puts: AtomicU64,
+    pub(super) gets: AtomicU64,
 }
 
 impl FaultyStore {
@@ -278,6 +279,7 @@ impl FaultyStore {
             script: Mutex::new(script),
             failing_reads: AtomicU64::new(0),
             puts: AtomicU64::new(0),
+            gets: AtomicU64::new(0),
         })
     }
 }
@@ -344,6 +346,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> StoreResult<GetResult> {
+        self.gets.fetch_add(1, Ordering::Relaxed);
         if self.failing_reads.load(Ordering::Relaxed) > 0 && self.puts.load(Ordering::Relaxed) > 0 {
             return Err(timeout());
         }
