@@ -41,6 +41,13 @@ use crate::time::Timestamp;
 /// commit of anybody's.
 ///
 /// Never removes anything: neither log nor data files.
+///
+/// Reading takes memory for one row group of a checkpoint's small columns and for one commit at a time,
+/// whatever the table's size; writing a checkpoint holds the commits since the last one and the compressed
+/// checkpoint, since stores put only whole objects where nothing is. [`decided`](TableSink::decided) on a
+/// worker's first call and [`confirm`](TableSink::confirm) read the commits between the entry and the newest.
+///
+/// A column that holds only nulls (Arrow's `Null`) is not stored: readers fail on Delta's `void`.
 #[derive(Debug)]
 pub struct DeltaSink {
     log: Log,
