@@ -94,7 +94,7 @@ pub(super) async fn file_objects(
 }
 
 fn is_json(object: &ObjectMeta) -> bool {
-    object.location.as_ref().ends_with(".json")
+    object.location.extension() == Some("json")
 }
 
 async fn read_json(store: &Arc<dyn ObjectStore>, object: &ObjectMeta) -> Result<(bytes::Bytes, ObjectMeta)> {

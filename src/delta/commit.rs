@@ -9,16 +9,18 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::action::{Action, Add, CommitInfo, DomainMetadata, Metadata, Protocol, decode_path, encode_path};
+use super::action::{Action, Add, CommitInfo, DomainMetadata, decode_path, encode_path};
+use super::create::new_table;
 use super::error::{invalid, unsupported};
 use super::gate::check_append;
 use super::marker;
-use super::options::{DeltaOptions, parse_interval_ms};
-use super::schema::{fit_columns, has_timestamp_ntz, schema_string, without_void};
+use super::options::DeltaOptions;
+use super::schema::fit_columns;
 use super::snapshot::Snapshot;
-use super::stats::{StatsColumns, file_stats};
+use super::stats::file_stats;
+use super::stats_columns::StatsColumns;
 use crate::data_file::DataFile;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::ids::{HashPrefix, LaneId, Seq};
 use crate::sink::{Entry, Marker, Outcome, OutputFile, TableChange, TableCommit};
 
@@ -521,74 +523,4 @@ fn high_water_mark(configuration: &str) -> Option<i64> {
 
 fn row_ids_exhausted() -> Error {
     unsupported("row ids are exhausted")
-}
-
-/// Table properties that a new table may have: those that need no table feature.
-const NEW_TABLE_PROPERTIES: [&str; 13] = [
-    "delta.appendOnly",
-    "delta.checkpoint.writeStatsAsJson",
-    "delta.checkpoint.writeStatsAsStruct",
-    "delta.checkpointInterval",
-    "delta.dataSkippingNumIndexedCols",
-    "delta.dataSkippingStatsColumns",
-    "delta.deletedFileRetentionDuration",
-    "delta.enableExpiredLogCleanup",
-    "delta.logRetentionDuration",
-    "delta.parquet.compression.codec",
-    "delta.setTransactionRetentionDuration",
-    "delta.targetFileSize",
-    "delta.tuneFileSizesForRewrites",
-];
-
-/// Protocol and metadata of a table that is created with the columns of a plan.
-pub(super) fn new_table(schema: &Schema, commit: &TableCommit, options: &DeltaOptions) -> Result<(Protocol, Metadata)> {
-    let stored = new_table_schema(schema, options)?;
-    let protocol = if has_timestamp_ntz(stored.fields()) {
-        let ntz = || "timestampNtz".to_owned();
-        let append_only = options.configuration.contains_key("delta.appendOnly");
-        Protocol {
-            min_reader_version: 3,
-            min_writer_version: 7,
-            reader_features: Some(vec![ntz()]),
-            writer_features: Some(
-                append_only
-                    .then(|| "appendOnly".to_owned())
-                    .into_iter()
-                    .chain([ntz()])
-                    .collect(),
-            ),
-        }
-    } else {
-        Protocol {
-            min_reader_version: 1,
-            min_writer_version: 2,
-            ..Protocol::default()
-        }
-    };
-    let metadata = Metadata {
-        id: commit.new_table_uuid.to_string(),
-        schema_string: schema_string(&stored)?,
-        created_time: Some(commit.now.as_millis()),
-        configuration: options.configuration.clone(),
-        ..Metadata::default()
-    };
-    Ok((protocol, metadata))
-}
-
-/// The columns of a table that is created with the columns of a plan.
-pub(super) fn new_table_schema(schema: &Schema, options: &DeltaOptions) -> Result<Schema> {
-    for (key, value) in &options.configuration {
-        let interval = key.ends_with("Duration") && key.starts_with("delta.");
-        if interval && parse_interval_ms(value).is_none() {
-            return Err(invalid(format!("not an interval. property=`{key}` value=`{value}`")));
-        }
-        if key.starts_with("delta.") && !NEW_TABLE_PROPERTIES.contains(&key.as_str()) {
-            return Err(unsupported(format!(
-                "property cannot be set on a new table. property=`{key}`"
-            )));
-        }
-    }
-    let canonical = super::canonical::canonical_schema(schema)
-        .map_err(|reason| Error::new(ErrorKind::Unsupported, format!("no table can be made: {reason}")))?;
-    Ok(without_void(&canonical))
 }

@@ -86,11 +86,11 @@ impl<'a> Walk<'a> {
             Action::CommitInfo(info) => Some(info),
             _ => None,
         });
-        let mut removes = 0_usize;
+        let mut takes_out = false;
         let mut removed = Vec::new();
         for action in commit {
             if let Action::Remove(remove) = action {
-                removes += 1;
+                takes_out = true;
                 let path = output_path(self.root, &remove.path);
                 if self.outputs.contains(&path) {
                     removed.push(path);
@@ -106,7 +106,7 @@ impl<'a> Walk<'a> {
                 && info.parameter("version").and_then(|v| v.parse::<u64>().ok()) >= Some(self.entry_version);
             // Once rows have been moved to other files, these may be what is taken out.
             let moved = self.live.len() < self.outputs.len();
-            if !keeps && (!removed.is_empty() || (moved && removes > 0)) {
+            if !keeps && (!removed.is_empty() || (moved && takes_out)) {
                 return Err(format!("operation {operation} of version {version} took the rows out"));
             }
         } else if !removed.is_empty() && !KNOWN.contains(&operation) {
@@ -199,9 +199,8 @@ mod tests {
         let mut text =
             format!(r#"{{"commitInfo":{{"operation":"{operation}","operationParameters":{{{parameters}}}}}}}"#);
         for path in removes {
-            text.push_str(&format!(
-                "\n{{\"remove\":{{\"path\":\"{path}\",\"dataChange\":false}}}}"
-            ));
+            text.push('\n');
+            text += &r#"{"remove":{"path":"PATH","dataChange":false}}"#.replace("PATH", path);
         }
         text
     }

@@ -56,7 +56,7 @@ fn canonical_form(object: &Map<String, Value>) -> String {
     leaves.join(",")
 }
 
-/// Nesting is bounded: serde_json reads no more than 128 levels.
+/// Nesting is bounded: `serde_json` reads no more than 128 levels.
 fn flatten(value: &Value, path: String, leaves: &mut Vec<(String, String)>) {
     match value {
         Value::Object(object) => {

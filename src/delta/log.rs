@@ -132,7 +132,9 @@ impl Log {
             if segment.commits.is_empty()
                 && let Some((actions, meta)) = self.commit_object(version).await?
             {
-                actions.iter().for_each(|action| state.apply(action, Some(version)));
+                for action in &actions {
+                    state.apply(action, Some(version));
+                }
                 let snapshot = state.finish(version)?;
                 return Ok(Some(Loaded {
                     snapshot,
@@ -149,7 +151,9 @@ impl Log {
                 )));
             };
             state.begin_commit();
-            actions.iter().for_each(|action| state.apply(action, Some(*commit)));
+            for action in &actions {
+                state.apply(action, Some(*commit));
+            }
             (version, newest_commit) = (*commit, Some(meta));
         }
         Ok(Some(Loaded {

@@ -13,9 +13,11 @@
 mod action;
 mod canonical;
 mod checkpoint;
+mod checkpoint_schema;
 mod checkpoint_write;
 mod commit;
 mod confirm;
+mod create;
 mod error;
 mod gate;
 mod hint;
@@ -28,6 +30,7 @@ mod segment;
 mod sink;
 mod snapshot;
 mod stats;
+mod stats_columns;
 mod tables;
 
 pub use action::{Action, Add, CommitInfo, DeletionVector, DomainMetadata, Format, Metadata, Protocol, Remove, Txn};

@@ -1,6 +1,7 @@
 //! Reads a Parquet object of the log batch by batch, a row group's chosen columns in memory at a time.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -11,7 +12,8 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataPushDecoder};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder, RowGroupMetaData};
+use parquet::schema::types::SchemaDescPtr;
 
 use super::error::LogError;
 use crate::error::{Error, Result};
@@ -25,6 +27,7 @@ const BATCH_ROWS: usize = 4_096;
 #[derive(Debug)]
 pub(super) struct ParquetStream {
     source: Source,
+    schema: SchemaDescPtr,
     decoder: ParquetPushDecoder,
 }
 
@@ -46,7 +49,7 @@ impl ParquetStream {
             .map_err(|e| source.damaged(e))?
             .with_page_index_policy(PageIndexPolicy::Skip);
         let metadata = loop {
-            match footer.try_decode().map_err(|e| source.damaged(e))? {
+            match guarded(|| footer.try_decode()).map_err(|e| source.damaged(e))? {
                 DecodeResult::Data(metadata) => break metadata,
                 DecodeResult::NeedsData(ranges) => {
                     let data = source.fetch(&ranges).await?;
@@ -57,23 +60,38 @@ impl ParquetStream {
                 }
             }
         };
+        check_ranges(&metadata, size).map_err(|e| source.damaged(e))?;
         // An embedded Arrow schema would bring string views and dictionaries along.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetPushDecoderBuilder::try_new_decoder_with_options(Arc::new(metadata), options)
+        let metadata = Arc::new(metadata);
+        let builder = guarded(|| ParquetPushDecoderBuilder::try_new_decoder_with_options(metadata, options))
             .map_err(|e| source.damaged(e))?;
-        let projection = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        let schema = builder.metadata().file_metadata().schema_descr_ptr();
+        let wanted = |path: &str| columns.iter().any(|column| is_within(path, column));
+        let leaves = (0..schema.num_columns()).filter(|leaf| wanted(&schema.column(*leaf).path().string()));
+        let projection = ProjectionMask::leaves(&schema, leaves);
         let decoder = builder
             .with_projection(projection)
             .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(|e| source.damaged(e))?;
-        Ok(Self { source, decoder })
+        Ok(Self {
+            source,
+            schema,
+            decoder,
+        })
+    }
+
+    /// Whether the object has a column, or parts of one, projected or not.
+    pub(super) fn has_column(&self, name: &str) -> bool {
+        let mut columns = self.schema.columns().iter();
+        columns.any(|column| is_within(&column.path().string(), name))
     }
 
     /// The next batch, `None` after the last.
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            match self.decoder.try_decode().map_err(|e| self.source.damaged(e))? {
+            match guarded(|| self.decoder.try_decode()).map_err(|e| self.source.damaged(e))? {
                 DecodeResult::Data(batch) => return Ok(Some(batch)),
                 DecodeResult::Finished => return Ok(None),
                 DecodeResult::NeedsData(ranges) => {
@@ -85,6 +103,38 @@ impl ParquetStream {
             }
         }
     }
+}
+
+/// The decoder panics on some damaged files; nothing of it is used after that.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(ParquetError::General("the decoder gave up".to_owned())))
+}
+
+/// The decoder takes for granted that a footer's ranges lie within the object.
+fn check_ranges(metadata: &ParquetMetaData, size: u64) -> Result<(), ParquetError> {
+    let fits = |offset: i64, length: i64| {
+        let end = u64::try_from(offset).ok()?.checked_add(u64::try_from(length).ok()?)?;
+        (end <= size).then_some(())
+    };
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    for column in columns {
+        let start = column
+            .dictionary_page_offset()
+            .unwrap_or_else(|| column.data_page_offset());
+        if fits(start, column.compressed_size()).is_none() || column.num_values() < 0 || column.data_page_offset() < 0 {
+            return Err(ParquetError::General("a column lies outside of the file".to_owned()));
+        }
+    }
+    if metadata.row_groups().iter().any(|group| group.num_rows() < 0) {
+        return Err(ParquetError::General("a row group of less than no rows".to_owned()));
+    }
+    Ok(())
+}
+
+fn is_within(path: &str, column: &str) -> bool {
+    path.strip_prefix(column)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl Source {

@@ -13,8 +13,9 @@ use super::action::Action;
 use super::canonical::canonical_schema;
 use super::checkpoint::{file_objects, struct_column};
 use super::checkpoint_write::write_checkpoint;
-use super::commit::{DeltaCommitBuilder, DeltaCommitFile, DeltaCommitStep, entry_of, new_table_schema, output_path};
+use super::commit::{DeltaCommitBuilder, DeltaCommitFile, DeltaCommitStep, entry_of, output_path};
 use super::confirm::{Walk, marker_of};
+use super::create::new_table_schema;
 use super::error::{invalid, unsupported};
 use super::gate::check_append;
 use super::log::{Loaded, Log};
@@ -40,6 +41,13 @@ use crate::time::Timestamp;
 /// commit of anybody's.
 ///
 /// Never removes anything: neither log nor data files.
+///
+/// Reading takes memory for one row group of a checkpoint's small columns and for one commit at a time,
+/// whatever the table's size; writing a checkpoint holds the commits since the last one and the compressed
+/// checkpoint, since stores put only whole objects where nothing is. [`decided`](TableSink::decided) on a
+/// worker's first call and [`confirm`](TableSink::confirm) read the commits between the entry and the newest.
+///
+/// A column that holds only nulls (Arrow's `Null`) is not stored: readers fail on Delta's `void`.
 #[derive(Debug)]
 pub struct DeltaSink {
     log: Log,
@@ -98,10 +106,8 @@ impl DeltaSink {
             });
         }
         let from = table.entry_version(lane).unwrap_or_else(|| table.version());
-        let entry = match self.find_entry(lane, marker, from).await? {
-            Some((version, commit)) => Some(entry_of(self.log.root(), version, &commit)),
-            None => None,
-        };
+        let found = self.find_entry(lane, marker, from).await?;
+        let entry = found.map(|(version, commit)| entry_of(self.log.root(), version, &commit));
         if let Some(entry) = &entry {
             self.remembered(|memory| memory.entry = Some((lane, marker, entry.clone())));
         }
@@ -326,8 +332,9 @@ impl TableSink for DeltaSink {
             match self.put(&file).await? {
                 Put::Again => {}
                 Put::Landed(entry) => {
-                    builder.rebase(file.actions())?;
-                    if let Some(table) = builder.base() {
+                    if builder.rebase(file.actions()).is_ok()
+                        && let Some(table) = builder.base()
+                    {
                         self.checkpoint_if_due(table, file.version(), commit.now).await;
                     }
                     return Ok(CommitOutcome::Committed(entry));

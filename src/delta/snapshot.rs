@@ -7,7 +7,6 @@ use arrow::datatypes::SchemaRef;
 use super::action::{Action, Metadata, Protocol};
 use super::error::LogError;
 use super::marker::{self, PREFIX, Txns};
-use super::options::parse_interval_ms;
 use super::schema::parse_schema;
 use crate::error::Result;
 use crate::ids::LaneId;
@@ -116,15 +115,6 @@ impl Snapshot {
     /// Which version carries the newest entry of `lane`, where that commit has been seen.
     pub(super) fn entry_version(&self, lane: LaneId) -> Option<u64> {
         self.entries.get(&marker::AppIds::of(lane).seq).copied()
-    }
-
-    /// Milliseconds of a property that is an interval; `default` when it is not set, `None` when it is not
-    /// understood.
-    pub(super) fn interval_ms(&self, key: &str, default: u64) -> Option<u64> {
-        match self.metadata.configuration.get(key) {
-            Some(text) => parse_interval_ms(text),
-            None => Some(default),
-        }
     }
 }
 

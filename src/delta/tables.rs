@@ -47,20 +47,18 @@ impl DeltaTables {
 
 impl TableProvider for DeltaTables {
     fn table(&self, namespace: &Namespace) -> Result<Table> {
-        let (location, root) = match self.locations.get(namespace) {
-            Some(location) => location.clone(),
-            None => {
-                let location = format!("{}/{namespace}", self.place_url);
-                let root = match self.prefix.as_ref() {
-                    "" => Path::parse(namespace.as_str()),
-                    prefix => Path::parse(format!("{prefix}/{namespace}")),
-                };
-                let root = root.map_err(|e| {
-                    let message = format!("namespace cannot be a table's place. namespace=`{namespace}`");
-                    Error::new(ErrorKind::Invalid, message).with_source(e)
-                })?;
-                (location, root)
-            }
+        let (location, root) = if let Some(location) = self.locations.get(namespace) {
+            location.clone()
+        } else {
+            let root = match self.prefix.as_ref() {
+                "" => Path::parse(namespace.as_str()),
+                prefix => Path::parse(format!("{prefix}/{namespace}")),
+            };
+            let root = root.map_err(|e| {
+                let message = format!("namespace cannot be a table's place. namespace=`{namespace}`");
+                Error::new(ErrorKind::Invalid, message).with_source(e)
+            })?;
+            (format!("{}/{namespace}", self.place_url), root)
         };
         Ok(Table {
             location,

@@ -9,6 +9,7 @@
 )]
 
 mod compactor;
+mod delta;
 mod events;
 mod layering;
 mod merge;

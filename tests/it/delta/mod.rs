@@ -1,0 +1,10 @@
+//! Delta tables through the public API only, over stores in memory and on disk.
+
+mod checkpoints;
+mod confirming;
+mod faults;
+
+mod interop;
+mod lanes;
+mod refusals;
+mod support;
