@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::halt::Halt;
 use crate::ids::{AttemptId, LaneId, Seq};
 use crate::ledger::{LaneError, Register};
-use crate::naming::{ETag, ObjectKey};
+use crate::naming::{ETag, SourceFile};
 use crate::place::Place;
 use crate::sink::{Confirmation, Decision, Outcome, TableSink};
 use crate::time::Timestamp;
@@ -24,7 +24,7 @@ pub(crate) struct Reclaimed {
     /// Deleted now, or gone before.
     pub(crate) gone: usize,
     /// Kept, since their content is not the one that was merged.
-    pub(crate) replaced: Vec<ObjectKey>,
+    pub(crate) replaced: Vec<SourceFile>,
 }
 
 /// Deletes the sources of the committed plan `seq`, whose grace is over.
@@ -54,17 +54,26 @@ pub(crate) async fn reclaim(
     let looks = futures::stream::iter(plan.sources.iter().map(|source| async move {
         let path = bucket.path(source.key.as_str())?;
         let found = head(bucket.store().as_ref(), &path).await?;
-        let etag = found.and_then(|meta| meta.e_tag).map(ETag::new);
-        Ok::<_, Error>((source, path, etag))
+        Ok::<_, Error>((source, path, found))
     }));
     let looked: Vec<_> = looks.buffered(CONCURRENT_REQUESTS).try_collect().await?;
     let mut reclaimed = Reclaimed::default();
     let mut paths = Vec::new();
-    for (source, path, etag) in looked {
-        match etag {
-            None => reclaimed.gone += 1,
-            Some(etag) if etag == source.etag => paths.push(path),
-            Some(_) => reclaimed.replaced.push(source.key.clone()),
+    for (source, path, found) in looked {
+        let Some(meta) = found else {
+            reclaimed.gone += 1;
+            continue;
+        };
+        let etag = meta.e_tag.map(ETag::new);
+        if etag.as_ref() == Some(&source.etag) {
+            paths.push(path);
+        } else {
+            reclaimed.replaced.push(SourceFile {
+                key: source.key.clone(),
+                name: source.name.clone(),
+                size: meta.size,
+                etag,
+            });
         }
     }
     reclaimed.gone += paths.len();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::compactor::lane::Lane;
 use crate::compactor::lane_work::table_error;
+use crate::compactor::shelf::ShelfEntry;
 use crate::compactor::{Compactor, LaneSlot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{AttemptId, LaneId, Seq};
@@ -15,7 +16,7 @@ use crate::naming::{FileNameParser, Namespace, ObjectKey, SourceFile};
 use crate::quarantine::QuarantineReason;
 use crate::sink::{CommitOutcome, Confirmation, Outcome, TableChange, TableCommit, TableState};
 use crate::time::Timestamp;
-use crate::window::{Arrival, WindowSizes};
+use crate::window::{Arrival, Observed, WindowSizes};
 
 /// A door that an operator may open: says what will be done, and does nothing until it is handed to
 /// [`Compactor::go_through`].
@@ -220,22 +221,32 @@ impl Compactor {
             pending: 1,
             ..DoorReport::default()
         };
-        if let Some(entry) = self.malformed.remove(key) {
+        let full = || {
+            let message = format!("too many open windows: release it later. key=`{key}`");
+            Error::new(ErrorKind::Unavailable, message)
+        };
+        if let Some(entry) = self.malformed.get(key).cloned() {
             let sighting = crate::compactor::events::Sighting::Event;
-            self.sight(key, entry.size, entry.etag, sighting, now).await?;
+            let (outcome, _) = self.sight(key, entry.size, entry.etag, sighting, now).await?;
+            outcome.ok_or_else(full)?;
+            self.malformed.remove(key);
             return Ok(report);
         }
         let lanes = self.lanes.values_mut().filter_map(LaneSlot::open_mut);
         for lane in lanes {
-            let Some(file) = lane.shelf.remove(key).and_then(|entry| entry.file()) else {
+            let Some(file) = lane.shelf.get(key).and_then(ShelfEntry::file) else {
                 continue;
             };
-            if let Some(etag) = &file.etag {
-                lane.memory.released.insert(key.clone(), etag.clone());
-            }
             let namespace = lane.namespace.clone();
             let window = self.tracker.window_of(&namespace, file.name.timestamp);
-            let _ = self.tracker.handle_file(file, Arrival::Event, now);
+            let etag = file.etag.clone();
+            if let Observed::Deferred = self.tracker.handle_file(file, Arrival::Event, now) {
+                return Err(full());
+            }
+            lane.shelf.remove(key);
+            if let Some(etag) = etag {
+                lane.memory.released.insert(key.clone(), etag);
+            }
             // Nothing is waited for: an operator is.
             self.tracker.voided(&namespace, window);
             return Ok(report);
@@ -279,7 +290,7 @@ impl Compactor {
             lost: Vec::new(),
         };
         renewal.supersedes.push(lane.id());
-        for file in self.raw_files(namespace, &std::collections::BTreeSet::new()).await? {
+        for file in self.raw_files(namespace).await? {
             let verdicts = planned.remove(&file.key).unwrap_or_default();
             let of_content: Vec<_> = verdicts
                 .iter()

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 
 use crate::compactor::lane_work::{CONCURRENT_READS, LaneWork, table_error};
+use crate::compactor::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Sha256Digest;
 use crate::ledger::{LaneError, Register, SettledSource, Verdict};
@@ -15,6 +16,7 @@ use crate::naming::{ETag, ObjectKey, SourceFile};
 use crate::options::OnReplaced;
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
+use crate::reclaim::head;
 use crate::schema::unify;
 use crate::sink::TableState;
 use crate::time::Timestamp;
@@ -124,13 +126,7 @@ impl LaneWork {
         let shared = Arc::clone(&self.shared);
         let reads = futures::stream::iter(files.into_iter().map(|file| {
             let shared = &shared;
-            async move {
-                let footer = match shared.bucket.path(file.key.as_str()) {
-                    Ok(path) => read_footer(shared.bucket.store().as_ref(), &path, None).await,
-                    Err(error) => Err(SourceError::Bad(QuarantineReason::corrupt(error))),
-                };
-                (file, footer)
-            }
+            look_into(shared, file)
         }));
         let read: Vec<_> = reads.buffered(CONCURRENT_READS).collect().await;
         let mut candidates = Vec::with_capacity(read.len());
@@ -244,6 +240,28 @@ impl LaneWork {
         let schema = (!kept.is_empty()).then_some(unified.schema);
         (kept, schema)
     }
+}
+
+/// Reads a footer. Of a file that is bad the etag is found out too, so that it is judged anew when its content
+/// changes, whatever was announced of it.
+async fn look_into(shared: &Shared, mut file: SourceFile) -> (SourceFile, Result<SourceFooter, SourceError>) {
+    let path = match shared.bucket.path(file.key.as_str()) {
+        Ok(path) => path,
+        Err(error) => return (file, Err(SourceError::Bad(QuarantineReason::corrupt(error)))),
+    };
+    let store = shared.bucket.store().as_ref();
+    let footer = read_footer(store, &path, None).await;
+    if !matches!(footer, Err(SourceError::Bad(_))) {
+        return (file, footer);
+    }
+    let found = head(store, &path).await.ok().flatten();
+    let Some((etag, size)) = found.and_then(|meta| Some((ETag::new(meta.e_tag?), meta.size))) else {
+        return (file, footer);
+    };
+    let footer = read_footer(store, &path, Some(&etag)).await;
+    file.etag = Some(etag);
+    file.size = size;
+    (file, footer)
 }
 
 fn planned(candidate: Candidate) -> PlannedSource {

@@ -16,7 +16,7 @@ use crate::quarantine::QuarantineReason;
 use crate::reclaim::Reclaimed;
 use crate::sink::{BadSource, Outcome, OutputFile};
 use crate::time::Timestamp;
-use crate::window::{Arrival, PlanDraft, WindowTracker};
+use crate::window::{Arrival, Observed, PlanDraft, WindowTracker};
 
 /// Most plans whose sources one job deletes.
 const MOST_RECLAIMED_AT_ONCE: usize = 32;
@@ -92,12 +92,21 @@ impl Compactor {
             .lanes
             .values()
             .filter_map(|slot| self.deadline_of(slot.open()?, now));
-        lanes.chain(self.tracker.poll_deadline(now)).min().map(|at| at.max(now))
+        // A listing that is not under way any more was dropped: it still keeps windows from being planned.
+        let listing = self.listing.then_some(now);
+        lanes
+            .chain(self.tracker.poll_deadline(now))
+            .chain(listing)
+            .min()
+            .map(|at| at.max(now))
     }
 
     fn deadline_of(&self, lane: &Lane, now: Timestamp) -> Option<Timestamp> {
         if let Some(halted) = &lane.halted {
             return (!lane.working.is_busy()).then_some(halted.look_again_at);
+        }
+        if lane.working.is_dropped() {
+            return Some(now);
         }
         let not_before = lane.backoff.not_before.unwrap_or(Timestamp::MIN);
         let turn = (lane.unsettled && !lane.working.is_busy()).then_some(not_before);
@@ -137,9 +146,13 @@ impl Compactor {
                 lane.resume(&mut self.tracker);
                 lane.unsettled = true;
             }
-            for entry in lane.shelf.rested(now) {
-                if let Some(file) = entry.file() {
-                    let _ = self.tracker.handle_file(file, Arrival::Event, now);
+            for file in lane.shelf.rested(now) {
+                let key = file.key.clone();
+                match self.tracker.handle_file(file, Arrival::Event, now) {
+                    Observed::Recorded | Observed::Updated | Observed::AlreadyPending => {
+                        lane.shelf.remove(&key);
+                    }
+                    Observed::BelowBoundary { .. } | Observed::Deferred => lane.shelf.rest_again(&key, now),
                 }
             }
         }
@@ -289,20 +302,23 @@ impl Compactor {
                 found,
                 result,
             } => {
-                if lane.working.finish(&token) {
-                    lane.progress.set(None);
-                    lane.unsettled = result.is_err();
-                    tracker.abandoned(&namespace, None);
+                if !lane.working.finish(&token) {
+                    // The lane was made anew meanwhile: what the old one has done was judged then.
+                    return Ok(report);
                 }
+                lane.progress.set(None);
+                lane.unsettled = result.is_err();
                 lane.register.catch_up(register);
                 let took_ms = now.millis_since(started_at);
                 let derived = lane.take_over(tracker, found, now, took_ms, &mut report).await;
+                // Only now: until then the tracker knows which files have changed since they were drafted.
+                tracker.abandoned(&namespace, None);
                 result.and(derived)
             }
             Done::Reclaim { reclaimed, result } => {
                 lane.reclaiming.finish(&token);
                 for (seq, done) in reclaimed {
-                    lane.reclaimed(seq, done, &mut report);
+                    lane.reclaimed(tracker, seq, done, now, &mut report);
                 }
                 result
             }
@@ -310,11 +326,14 @@ impl Compactor {
                 lane.reclaiming.finish(&token);
                 report.swept = done.swept;
                 lane.memory.swept_at = Some(now);
-                if let Some(floor) = done.floor {
-                    lane.register.raise_floor(floor);
-                    lane.floor_raised(tracker);
-                }
-                result
+                let raised = match done.floor {
+                    Some(floor) => {
+                        lane.register.raise_floor(floor);
+                        lane.floor_raised(tracker, now)
+                    }
+                    None => Ok(()),
+                };
+                result.and(raised.map_err(LaneError::from))
             }
         };
         match result {
@@ -325,7 +344,10 @@ impl Compactor {
             }
             Err(LaneError::Failed(error)) => {
                 lane.backoff.failed(now, &error, random);
-                tracker.abandoned(&namespace, lane.backoff.not_before);
+                // The draft of a job that is still under way is its own.
+                if !lane.working.is_busy() {
+                    tracker.abandoned(&namespace, lane.backoff.not_before);
+                }
                 report.error = Some(error);
             }
         }
@@ -344,10 +366,19 @@ impl Lane {
         duration_ms: u64,
         report: &mut JobReport,
     ) -> Result<(), LaneError> {
+        // A file of which other content has been announced meanwhile stays pending: that is judged in its turn.
+        let changed = |tracker: &WindowTracker, key: &ObjectKey, namespace: &Namespace| {
+            tracker.changed_since_draft(namespace, key) == Some(true)
+        };
         for key in found.taken {
-            tracker.forget_file(&self.namespace, &key);
+            if !changed(tracker, &key, &self.namespace) {
+                tracker.forget_file(&self.namespace, &key);
+            }
         }
         for (file, reason) in found.quarantined {
+            if changed(tracker, &file.key, &self.namespace) {
+                continue;
+            }
             report.quarantined.push((file.key.clone(), reason.clone()));
             self.set_aside(tracker, &file, reason, now)?;
         }
@@ -357,9 +388,13 @@ impl Lane {
             self.register.decided_now(seq, now);
             match decision.outcome {
                 Outcome::Data => {
-                    let keys: Vec<_> = plan.sources.iter().map(|source| source.key.clone()).collect();
+                    let keys = self.keys_done(tracker, &plan.sources);
                     tracker.committed(&self.namespace, plan.window, &keys);
-                    self.memory.released.retain(|key, _| !keys.contains(key));
+                    for source in &plan.sources {
+                        if self.memory.released.get(&source.key) == Some(&source.etag) {
+                            self.memory.released.remove(&source.key);
+                        }
+                    }
                     report.committed.push(CommittedPlan {
                         namespace: self.namespace.clone(),
                         seq,
@@ -375,7 +410,9 @@ impl Lane {
                 Outcome::Void => {
                     report.voided.push(seq);
                     for BadSource { index, reason } in decision.bad_sources {
-                        if let Some(source) = plan.sources.get(index).cloned() {
+                        if let Some(source) = plan.sources.get(index).cloned()
+                            && !self.has_newer(tracker, &source)
+                        {
                             report.quarantined.push((source.key.clone(), reason.clone()));
                             self.set_aside(tracker, &source.into(), reason, now)?;
                         }
@@ -388,9 +425,21 @@ impl Lane {
         self.derive(tracker, now, |seq| !ours.contains(&seq)).await
     }
 
-    fn reclaimed(&mut self, seq: Seq, done: Reclaimed, report: &mut JobReport) {
+    fn reclaimed(
+        &mut self,
+        tracker: &mut WindowTracker,
+        seq: Seq,
+        done: Reclaimed,
+        now: Timestamp,
+        report: &mut JobReport,
+    ) {
         report.reclaimed_sources += done.gone;
-        self.replaced.extend(done.replaced);
+        for file in done.replaced {
+            // Perhaps nobody has told of the other content: it is judged as if somebody had.
+            if self.shelf.get(&file.key).is_none() {
+                let _ = tracker.handle_file(file, Arrival::Event, now);
+            }
+        }
         self.to_reclaim.remove(&seq);
         let register = &self.register;
         self.memory.reclaimed(seq, |seq| {

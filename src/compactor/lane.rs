@@ -16,13 +16,14 @@ use crate::halt::Halt;
 use crate::ids::{LaneId, Seq};
 use crate::ledger::manifest::LaneManifest;
 use crate::ledger::{LaneError, Register};
-use crate::naming::{ETag, Namespace, ObjectKey};
+use crate::naming::{ETag, Namespace, ObjectKey, SourceFile};
 use crate::plan::{PlannedSource, Window};
+use crate::quarantine::QuarantineReason;
 use crate::sink::{Outcome, Table};
 use crate::state::document::Document;
 use crate::state::{StateKey, StateStore};
 use crate::time::Timestamp;
-use crate::window::{Arrival, FileRecord, TrackerKey, WindowRecord, WindowSizes, WindowTracker};
+use crate::window::{Arrival, FileRecord, Observed, TrackerKey, WindowRecord, WindowSizes, WindowTracker};
 
 /// Windows whose taken sources are kept in memory.
 const MOST_TAKEN_WINDOWS: usize = 64;
@@ -49,8 +50,6 @@ pub(crate) struct Lane {
     pub(crate) to_be_listed: bool,
     /// Committed plans whose sources are still to be deleted.
     pub(crate) to_reclaim: BTreeSet<Seq>,
-    /// Sources kept at their reclaim, since their content was not the merged one.
-    pub(crate) replaced: BTreeSet<ObjectKey>,
     pub(crate) working: Busy,
     pub(crate) reclaiming: Busy,
     /// The decisions up to here have been turned into what is pending and what is to be reclaimed.
@@ -164,7 +163,6 @@ impl Lane {
             progress: Progress::default(),
             unsettled: true,
             to_reclaim: BTreeSet::new(),
-            replaced: BTreeSet::new(),
             working: Busy::default(),
             reclaiming: Busy::default(),
             derived_to: Seq::ZERO,
@@ -216,21 +214,27 @@ impl Lane {
     /// Reads the register from the floor on, and derives from it what is pending and what is to be reclaimed.
     async fn read_register(&mut self, tracker: &mut WindowTracker, now: Timestamp) -> Result<(), LaneError> {
         self.register.refresh().await?;
-        self.floor_raised(tracker);
+        self.floor_raised(tracker, now)?;
         // What these plans have taken is found when a window is drafted: to load all of them now would be long.
         self.derive(tracker, now, |_| false).await
     }
 
-    /// Takes over the floor of the register.
-    pub(crate) fn floor_raised(&mut self, tracker: &mut WindowTracker) {
+    /// Takes over the floor of the register. What is pending below its boundary cannot be judged any more.
+    pub(crate) fn floor_raised(&mut self, tracker: &mut WindowTracker, now: Timestamp) -> Result<()> {
         let floor = *self.register.floor();
         if let Some(boundary) = floor.boundary {
             tracker.set_boundary(&self.namespace, boundary);
+            let below = tracker.below_boundary(&self.namespace);
+            let files: Vec<_> = below.map(|pending| pending.file.clone()).collect();
+            for file in files {
+                self.set_aside(tracker, &file, QuarantineReason::BelowBoundary { boundary }, now)?;
+            }
         }
         self.memory.reclaimed_to = self.memory.reclaimed_to.max(floor.seq);
         self.memory.reclaimed.retain(|seq| *seq > floor.seq);
         self.to_reclaim.retain(|seq| *seq > floor.seq);
         self.derived_to = self.derived_to.max(floor.seq);
+        Ok(())
     }
 
     /// Turns decisions that have been learned into what follows from them: sources of void plans are pending,
@@ -254,7 +258,7 @@ impl Lane {
                     }
                     if news(seq) {
                         let plan = self.register.load_plan(seq).await?;
-                        let keys: Vec<_> = plan.sources.into_iter().map(|source| source.key).collect();
+                        let keys = self.keys_done(tracker, &plan.sources);
                         tracker.committed(&self.namespace, window, &keys);
                     }
                 }
@@ -267,7 +271,25 @@ impl Lane {
         Ok(())
     }
 
-    /// The sources of a void plan are pending again, but those that a later plan has or that are set aside.
+    /// Whether other content than that of a planned source has been announced since.
+    pub(crate) fn has_newer(&self, tracker: &WindowTracker, source: &PlannedSource) -> bool {
+        tracker
+            .changed_since_draft(&self.namespace, &source.key)
+            .unwrap_or_else(|| {
+                let pending = tracker.is_pending(&self.namespace, &source.key);
+                let known = pending.and_then(|file| file.etag.as_ref());
+                known.is_some_and(|known| *known != source.etag)
+            })
+    }
+
+    /// The keys of committed sources that are pending no more.
+    pub(crate) fn keys_done(&self, tracker: &WindowTracker, sources: &[PlannedSource]) -> Vec<ObjectKey> {
+        let done = sources.iter().filter(|source| !self.has_newer(tracker, source));
+        done.map(|source| source.key.clone()).collect()
+    }
+
+    /// The sources of a void plan are pending again, but for its culprits and those that a later plan has or that
+    /// are set aside.
     async fn bring_back(
         &mut self,
         tracker: &mut WindowTracker,
@@ -276,22 +298,43 @@ impl Lane {
         now: Timestamp,
     ) -> Result<(), LaneError> {
         let plan = self.register.load_plan(seq).await?;
+        let decision = self.register.load_decision(seq).await?;
+        let culprits = decision.into_iter().flat_map(|(decision, _)| decision.bad_sources);
+        let mut culprits: BTreeMap<usize, QuarantineReason> = culprits.map(|bad| (bad.index, bad.reason)).collect();
         let taken = self.taken(window.start).await?;
-        let is_taken = |source: &PlannedSource| {
-            taken
-                .get(&source.key)
-                .is_some_and(|t| t.iter().any(|t| t.etag == source.etag))
-        };
-        let back: Vec<_> = plan.sources.into_iter().filter(|source| !is_taken(source)).collect();
+        let mut back = Vec::new();
+        for (index, source) in plan.sources.into_iter().enumerate() {
+            let later = taken.get(&source.key);
+            if later.is_none_or(|later| later.iter().all(|t| t.etag != source.etag)) {
+                // Of a key that is taken since, the draft finds out what there is now.
+                let culprit = culprits.remove(&index).filter(|_| later.is_none());
+                back.push((source, culprit));
+            }
+        }
         let mut any = false;
-        for source in back {
-            if self.shelf.get(&source.key).is_none() {
-                any = true;
-                let _ = tracker.handle_file(source.into(), Arrival::Event, now);
+        for (source, culprit) in back {
+            if self.shelf.get(&source.key).is_some() {
+                continue;
+            }
+            let released = self.memory.released.get(&source.key) == Some(&source.etag);
+            match culprit.filter(|_| !released && !self.has_newer(tracker, &source)) {
+                Some(reason) => self.set_aside(tracker, &source.into(), reason, now)?,
+                None => {
+                    any = true;
+                    self.pending_again(tracker, source.into(), now)?;
+                }
             }
         }
         if any {
             tracker.voided(&self.namespace, window);
+        }
+        Ok(())
+    }
+
+    /// Makes a file pending that was before.
+    fn pending_again(&mut self, tracker: &mut WindowTracker, file: SourceFile, now: Timestamp) -> Result<()> {
+        if let Observed::BelowBoundary { boundary } = tracker.handle_file(file.clone(), Arrival::Event, now) {
+            self.set_aside(tracker, &file, QuarantineReason::BelowBoundary { boundary }, now)?;
         }
         Ok(())
     }
@@ -517,9 +560,14 @@ impl Busy {
         self.0.as_ref().is_some_and(|watched| watched.strong_count() > 0)
     }
 
+    /// Whether the job was dropped without being finished, and nobody has asked yet.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.0.is_some() && !self.is_busy()
+    }
+
     /// Whether the job was dropped without being finished; says so once.
     pub(crate) fn was_dropped(&mut self) -> bool {
-        let dropped = self.0.is_some() && !self.is_busy();
+        let dropped = self.is_dropped();
         if dropped {
             self.0 = None;
         }

@@ -23,7 +23,7 @@ use crate::sink::Table;
 use crate::state::StateKey;
 use crate::status::Counters;
 use crate::time::Timestamp;
-use crate::window::{PlanDraft, WindowSizeChange, WindowSizes, WindowTracker};
+use crate::window::{PlanDraft, TrackerKey, WindowSizeChange, WindowSizes, WindowTracker};
 
 /// After this long a lane that could not be opened is tried again.
 const LOOK_AGAIN_MS: u64 = 300_000;
@@ -63,6 +63,9 @@ impl Compactor {
         }
         match self.try_open(namespace, now).await {
             Ok(Some(lane)) => {
+                if let Some(LaneSlot::Refused { .. }) = self.lanes.get(namespace) {
+                    self.no_longer_refused(&lane);
+                }
                 self.lanes.insert(namespace.clone(), LaneSlot::Open(Box::new(lane)));
             }
             Ok(None) => {}
@@ -75,6 +78,22 @@ impl Compactor {
             Err(LaneError::Failed(error)) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Lets a namespace be planned whose lane was refused before. What was seen of it in that time is not saved yet.
+    fn no_longer_refused(&mut self, lane: &Lane) {
+        let namespace = &lane.namespace;
+        self.tracker.pause(namespace, lane.halted.is_some());
+        if !lane.to_be_listed && !self.listing {
+            self.tracker.end_listing(namespace);
+        }
+        let pending = self.tracker.pending(namespace);
+        let starts = pending.map(|pending| self.tracker.window_of(namespace, pending.file.name.timestamp).start);
+        let keys = starts.map(|start| TrackerKey::Window {
+            namespace: namespace.clone(),
+            start,
+        });
+        self.unsaved.extend(keys);
     }
 
     async fn try_open(&mut self, namespace: &Namespace, now: Timestamp) -> Result<Option<Lane>, LaneError> {

@@ -109,16 +109,17 @@ impl Shelf {
         Some(entry)
     }
 
-    /// Takes out the sources whose rest is over.
-    pub(crate) fn rested(&mut self, now: Timestamp) -> Vec<ShelfEntry> {
-        let due = |entry: &&ShelfEntry| !entry.discarded && entry.retry_at.is_some_and(|at| at <= now);
-        let keys: Vec<_> = self
-            .entries
-            .values()
-            .filter(due)
-            .map(|entry| entry.key.clone())
-            .collect();
-        keys.iter().filter_map(|key| self.remove(key)).collect()
+    /// The sources whose rest is over.
+    pub(crate) fn rested(&self, now: Timestamp) -> Vec<SourceFile> {
+        let due = |entry: &&ShelfEntry| entry.retry_at.is_some_and(|at| at <= now);
+        self.shown().filter(due).filter_map(ShelfEntry::file).collect()
+    }
+
+    /// Lets a source that could not go back rest once more.
+    pub(crate) fn rest_again(&mut self, key: &ObjectKey, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.retry_at = Some(now + UNREADABLE_REST_MS);
+        }
     }
 
     /// When the next source's rest is over.

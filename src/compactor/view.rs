@@ -8,7 +8,7 @@ use object_store::ObjectMeta;
 use crate::compactor::{Compactor, LaneSlot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
-use crate::ledger::LaneError;
+use crate::ledger::{LaneError, Verdict};
 use crate::naming::{ETag, FileNameParser, Namespace, ObjectKey, SourceFile};
 use crate::sink::Outcome;
 use crate::time::Timestamp;
@@ -59,18 +59,28 @@ impl Compactor {
             .as_ref()
             .is_some_and(|d| d.marker.outcome == Outcome::Data);
         let register = work.register;
-        let mut hidden: BTreeSet<(ObjectKey, String)> = BTreeSet::new();
-        for (seq, _) in register.plans().take_while(|(seq, _)| *seq <= in_table) {
-            let committed = match register.decision(seq) {
-                Some(decision) => decision.outcome == Outcome::Data,
-                None => seq == in_table && newest_is_data,
-            };
-            if committed && !lane.memory.is_reclaimed(seq) {
+        let mut files = self.raw_files(namespace).await?;
+        let windows: BTreeSet<Timestamp> = files
+            .iter()
+            .map(|file| self.tracker.window_of(namespace, file.name.timestamp).start)
+            .collect();
+        // By key alone: the same content uploaded again has another etag, and reclaimed plans count as well.
+        let mut hidden: BTreeSet<ObjectKey> = BTreeSet::new();
+        let planned = windows.iter().flat_map(|start| register.covering(*start));
+        for seq in planned.filter(|seq| *seq <= in_table) {
+            let committed = register.decision(seq).is_some() || (seq == in_table && newest_is_data);
+            if committed {
                 let plan = register.load_plan(seq).await.map_err(|e: LaneError| Error::from(e))?;
-                hidden.extend(plan.sources.into_iter().map(|s| (s.key, s.etag.to_string())));
+                hidden.extend(plan.sources.into_iter().map(|source| source.key));
             }
         }
-        let files = self.raw_files(namespace, &hidden).await?;
+        if lane.manifest.adopted {
+            for start in &windows {
+                let settled = register.settled(*start).await?.into_iter();
+                hidden.extend(settled.filter(|s| s.verdict == Verdict::InTable).map(|s| s.key));
+            }
+        }
+        files.retain(|file| !hidden.contains(&file.key));
         Ok(ReadView {
             table_version: table.table.map(|info| info.version),
             files,
@@ -79,11 +89,8 @@ impl Compactor {
         })
     }
 
-    pub(super) async fn raw_files(
-        &self,
-        namespace: &Namespace,
-        hidden: &BTreeSet<(ObjectKey, String)>,
-    ) -> Result<Vec<SourceFile>> {
+    /// The source files of a namespace that are in the bucket, in order.
+    pub(super) async fn raw_files(&self, namespace: &Namespace) -> Result<Vec<SourceFile>> {
         let bucket = &self.shared.bucket;
         let prefix = bucket.path(self.shared.parser.prefix_of(namespace).trim_end_matches('/'))?;
         let listed: Vec<ObjectMeta> = bucket
@@ -102,13 +109,11 @@ impl Compactor {
                     .parse(&key)
                     .ok()
                     .filter(|name| name.namespace == *namespace)?;
-                let etag = ETag::new(meta.e_tag?);
-                let shown = !hidden.contains(&(key.clone(), etag.to_string()));
-                shown.then_some(SourceFile {
+                Some(SourceFile {
                     key,
                     name,
                     size: meta.size,
-                    etag: Some(etag),
+                    etag: Some(ETag::new(meta.e_tag?)),
                 })
             })
             .collect();

@@ -161,6 +161,12 @@ impl WindowTracker {
         self.namespaces.get(namespace)?.file(key)
     }
 
+    /// Whether other content of a key has been observed since it was drafted; `None` if it is not in the draft
+    /// under way.
+    pub fn changed_since_draft(&self, namespace: &Namespace, key: &ObjectKey) -> Option<bool> {
+        self.namespaces.get(namespace)?.changed_since_draft(key)
+    }
+
     /// A listing of the namespace begins: until it ends nothing of the namespace is drafted, so that a
     /// backlog is cut into whole windows.
     pub fn begin_listing(&mut self, namespace: &Namespace) {

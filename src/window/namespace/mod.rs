@@ -225,6 +225,11 @@ impl NamespaceState {
         self.keys.get(key).map(|ByKey(slot)| &slot.pending.file)
     }
 
+    pub(in crate::window) fn changed_since_draft(&self, key: &ObjectKey) -> Option<bool> {
+        let busy = self.busy.as_ref().filter(|busy| busy.files_left.contains(key))?;
+        Some(busy.changed.contains(key))
+    }
+
     pub(in crate::window) fn below_boundary(&self) -> impl Iterator<Item = &PendingFile> {
         let below = |generation: &&Generation| self.is_below_boundary(generation.window);
         self.windows.values().take_while(below).flat_map(Generation::pending)

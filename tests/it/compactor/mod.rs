@@ -1,5 +1,10 @@
 //! The whole way: notifications in, a table out, sources reclaimed.
 
+
+
+mod sources;
+mod support;
+
 use futures::executor::block_on;
 
 use crate::world::{HOUR, World, at, work, work_until};
