@@ -8,6 +8,7 @@ mod one;
 mod oracle;
 mod rig;
 mod stores;
+mod two;
 
 /// With `FIRNLINE_FULL=1` everything is tried, otherwise every so many.
 fn every(stride: usize) -> usize {

@@ -32,7 +32,6 @@ fn a_whole_run_has_a_void_two_windows_and_a_late_generation() {
 
 fn strike_everywhere(fault: Fault, stride: usize) {
     let operations = run(Faults::none(), "no fault");
-    eprintln!("{operations} operations");
     assert!(operations > 100, "a whole run has more operations than {operations}");
     for index in (0..operations).step_by(every(stride)) {
         run(Faults::at(index, fault), &format!("{fault:?} at {index} of {operations}"));
