@@ -11,6 +11,7 @@
 mod compactor;
 mod delta;
 mod events;
+mod faults;
 mod layering;
 mod merge;
 mod no_runtime;

@@ -1,0 +1,20 @@
+//! Exactly once, whatever fails: every operation of a whole run struck by every fault, two workers at once, lost
+//! and rewound states, foreign writers, events in any order.
+//!
+//! What holds is judged from outside: by the stores' content and the log of the operations on them.
+#![cfg(feature = "testing")]
+
+mod one;
+mod oracle;
+mod rig;
+mod stores;
+mod two;
+
+/// With `FIRNLINE_FULL=1` everything is tried, otherwise every so many.
+fn every(stride: usize) -> usize {
+    if full() { 1 } else { stride }
+}
+
+fn full() -> bool {
+    std::env::var_os("FIRNLINE_FULL").is_some_and(|value| value == "1")
+}

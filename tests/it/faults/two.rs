@@ -1,0 +1,200 @@
+//! Two workers on the same lane, their requests interleaved one by one; either may sleep for days or die.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use firnline::testing::{Faults, SeededRandomness};
+use firnline::{Clock, Compactor, ObjectEvent, Timestamp};
+use futures::StreamExt;
+use futures::future::{Either, LocalBoxFuture, select};
+use futures::stream::FuturesUnordered;
+
+use crate::faults::full;
+use crate::faults::oracle::check_end;
+use crate::faults::rig::{DAY, Driver, Flag, MINUTE, Rig, Script};
+use crate::world::{HOUR, at};
+
+/// Messages that are waiting; one that is not acknowledged comes back.
+type Inbox = Rc<RefCell<Vec<ObjectEvent>>>;
+
+/// Events that a worker has taken; what it has not acknowledged goes back when it dies.
+struct Taken {
+    inbox: Inbox,
+    events: Vec<ObjectEvent>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.inbox.borrow_mut().append(&mut self.events);
+    }
+}
+
+/// A worker's whole life.
+async fn work(rig: Rc<Rig>, inbox: Inbox) {
+    let mut compactor = rig.open().await.unwrap();
+    let mut jobs = FuturesUnordered::new();
+    loop {
+        take_in(&mut compactor, &rig, &inbox).await;
+        while let Some(job) = compactor.poll_job(rig.now()) {
+            jobs.push(job.run());
+        }
+        let now = rig.now();
+        let tick = now + 10 * MINUTE as u64;
+        let deadline = compactor.next_deadline(now).filter(|at| *at > now).unwrap_or(tick);
+        let sleep = rig.clock.sleep_until(deadline.min(tick));
+        let outcome = if jobs.is_empty() {
+            sleep.await;
+            None
+        } else {
+            match select(jobs.next(), sleep).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right(_) => None,
+            }
+        };
+        if let Some(outcome) = outcome {
+            match compactor.finish_job(outcome, rig.now()).await {
+                Ok(report) => { if std::env::var("TRACE").is_ok() { eprintln!("{} {report:?}", rig.now().to_iso()); } rig.report(&report) }
+                Err(error) => assert!(error.is_retryable(), "{}", error.chain()),
+            }
+        }
+    }
+}
+
+async fn take_in(compactor: &mut Compactor, rig: &Rig, inbox: &Inbox) {
+    let mut taken = Taken {
+        inbox: Rc::clone(inbox),
+        events: Vec::new(),
+    };
+    let count = rig.randomness.below(3) as usize;
+    {
+        let mut waiting = inbox.borrow_mut();
+        let count = count.min(waiting.len());
+        taken.events.extend(waiting.drain(..count));
+    }
+    if taken.events.is_empty() {
+        return;
+    }
+    if std::env::var("TRACE").is_ok() { eprintln!("{} {:?}", rig.now().to_iso(), taken.events); }
+    let handled = compactor.handle_events(&taken.events, rig.now()).await;
+    let mut outcomes = handled.outcomes().iter();
+    taken.events.retain(|_| outcomes.next().is_some_and(Result::is_err));
+}
+
+struct Worker {
+    life: LocalBoxFuture<'static, ()>,
+    flag: Arc<Flag>,
+    asleep_until: Option<Timestamp>,
+}
+
+impl Worker {
+    fn new(rig: &Rc<Rig>, inbox: &Inbox) -> Self {
+        Self {
+            life: Box::pin(work(Rc::clone(rig), Rc::clone(inbox))),
+            flag: Arc::new(Flag(AtomicBool::new(true))),
+            asleep_until: None,
+        }
+    }
+
+    fn wants(&self) -> bool {
+        self.asleep_until.is_none() && self.flag.0.load(Ordering::SeqCst)
+    }
+
+    fn poll(&mut self) {
+        self.flag.0.store(false, Ordering::SeqCst);
+        let waker = futures::task::waker(Arc::clone(&self.flag));
+        let mut context = Context::from_waker(&waker);
+        if let Poll::Ready(()) = Pin::new(&mut self.life).poll(&mut context) {
+            unreachable!("a worker does not end by itself");
+        }
+    }
+}
+
+/// How bad it gets.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    workers: usize,
+    /// One of so many steps puts a worker to sleep.
+    sleeps: u64,
+    /// One of so many steps kills a worker.
+    deaths: u64,
+}
+
+fn simulate(seed: u64, trouble: Trouble) {
+    let what = format!("seed {seed}, {trouble:?}");
+    let rig = Rc::new(Rig::with(Faults::none(), true, seed));
+    let dice = SeededRandomness::new(seed ^ 0x5eed);
+    let mut script = Script::whole_run();
+    let inbox = Inbox::default();
+    let mut workers: Vec<_> = (0..trouble.workers).map(|_| Worker::new(&rig, &inbox)).collect();
+    let calm_from = at(HOUR + 2 * DAY);
+    let end = at(HOUR + 9 * DAY);
+    while rig.now() < end {
+        inbox.borrow_mut().extend(script.happen(&rig));
+        let now = rig.now();
+        for worker in &mut workers {
+            if worker.asleep_until.is_some_and(|until| until <= now) {
+                worker.asleep_until = None;
+            }
+        }
+        let wanting: Vec<usize> = (0..workers.len()).filter(|i| workers[*i].wants()).collect();
+        if wanting.is_empty() {
+            let wakes = workers.iter().filter_map(|worker| worker.asleep_until);
+            let next = wakes.chain(script.next_at()).chain(rig.clock.next_deadline().filter(|at| *at > now)).min();
+            rig.set(next.unwrap_or(now + MINUTE as u64));
+            continue;
+        }
+        let one = wanting[dice.below(wanting.len() as u64) as usize];
+        workers[one].poll();
+        if now < calm_from {
+            if dice.below(trouble.sleeps) == 0 {
+                let longest = if dice.below(2) == 0 { 3 * DAY } else { 90 * MINUTE };
+                workers[one].asleep_until = Some(now + dice.below(longest as u64));
+            } else if dice.below(trouble.deaths) == 0 {
+                workers[one] = Worker::new(&rig, &inbox);
+                if std::env::var("TRACE").is_ok() { eprintln!("{} {} died", now.to_iso(), one); }
+            }
+        }
+    }
+    drop(workers);
+    assert!(inbox.borrow().is_empty(), "{what}: events left");
+    // What one worker remembers may have been overwritten by another; whoever comes next does it again.
+    let mut driver = Driver::new(&rig, script.clone());
+    driver.until(end + DAY as u64);
+    let status = driver.status();
+    check_end(&rig, &script, &status, &what);
+}
+
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    match std::env::var("FIRNLINE_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().unwrap();
+            seed..seed + 1
+        }
+        Err(_) => 0..if full() { count * 50 } else { count },
+    }
+}
+
+#[test]
+fn two_workers_commit_everything_once() {
+    for seed in seeds(60) {
+        simulate(seed, Trouble { workers: 2, sleeps: u64::MAX, deaths: u64::MAX });
+    }
+}
+
+#[test]
+fn two_workers_of_which_one_is_a_zombie_commit_everything_once() {
+    for seed in seeds(100) {
+        simulate(seed, Trouble { workers: 2, sleeps: 60, deaths: u64::MAX });
+    }
+}
+
+#[test]
+fn three_workers_that_sleep_and_die_commit_everything_once() {
+    for seed in seeds(40) {
+        simulate(seed, Trouble { workers: 3, sleeps: 80, deaths: 100 });
+    }
+}
