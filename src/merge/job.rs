@@ -14,7 +14,7 @@ use super::error::MergeError;
 use super::footer::too_large;
 use super::hash::RowHash;
 use super::input::{Input, Origin, Plan, allotment_for, fetch_limit};
-use super::merging::{Chain, Stop};
+use super::merging::{Chain, Stop, Waiting};
 use super::options::{MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 use super::order::KeyEncoder;
 use super::slices;
@@ -207,23 +207,21 @@ impl Job {
         Ok(Fit::InPasses(self.needy(&indices, Reading::Whole)))
     }
 
-    /// A chain that is allotted what it needs.
-    pub(super) fn chain(&self, inputs: Vec<Input>, reading: Reading) -> Chain {
-        let needs = inputs.iter().map(|input| self.need(input, reading));
-        let allotment = needs.max().unwrap_or(0);
-        Chain { inputs, allotment }
-    }
-
+    /// The chains of these indices, each allotted what it needs.
     fn needy(&self, chains: &[Vec<usize>], reading: Reading) -> Vec<Chain> {
         let chains = chains.iter().map(|indices| {
-            let inputs = indices.iter().filter_map(|index| self.inputs.get(*index)).cloned();
-            self.chain(inputs.collect(), reading)
+            let inputs: Vec<&Input> = indices.iter().filter_map(|index| self.inputs.get(*index)).collect();
+            let needs = inputs.iter().map(|input| self.need(input, reading));
+            Chain {
+                allotment: needs.max().unwrap_or(0),
+                inputs: inputs.into_iter().cloned().map(Waiting::Source).collect(),
+            }
         });
         chains.collect()
     }
 
     /// The bytes that a reader of this input needs, as far as footers and experience tell.
-    fn need(&self, input: &Input, reading: Reading) -> u64 {
+    pub(super) fn need(&self, input: &Input, reading: Reading) -> u64 {
         let sources = self.shares().map_or(0, |shares| shares.sources);
         let parts = self.parts_cost.max(sources / 16);
         let groups = input.footer.metadata.row_groups();

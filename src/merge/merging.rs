@@ -1,15 +1,19 @@
 //! Merges chains of inputs: reads where a head is empty, merges the keys, carries out the runs.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStore;
+use object_store::path::Path;
 
 use super::ahead::Ahead;
 use super::budget::{Held, to_usize};
 use super::error::MergeError;
+use super::footer::read_footer;
 use super::gather::gather;
 use super::input::{Batch, Input, InputReader, MAX_BATCH_ROWS, Origin, Plan};
 use super::kway::{Head, merge};
@@ -43,8 +47,33 @@ impl From<MergeError> for Stop {
 /// One chain of inputs and the bytes that reading it may hold.
 #[derive(Clone, Debug)]
 pub(super) struct Chain {
-    pub(super) inputs: Vec<Input>,
+    pub(super) inputs: Vec<Waiting>,
     pub(super) allotment: u64,
+}
+
+/// An input that is not being read yet.
+#[derive(Clone, Debug)]
+pub(super) enum Waiting {
+    /// An intermediate file. Its footer is read when its turn comes: all of them together may be large.
+    Scratch(Arc<dyn ObjectStore>, Path),
+    Source(Input),
+}
+
+impl Waiting {
+    pub(super) async fn open(self) -> Result<Input, MergeError> {
+        match self {
+            Self::Scratch(store, path) => {
+                let footer = read_footer(&*store, &path, None).await;
+                let footer = footer.map_err(|e| Origin::Scratch.blame(e))?.without_content();
+                Ok(Input {
+                    store,
+                    footer,
+                    origin: Origin::Scratch,
+                })
+            }
+            Self::Source(input) => Ok(input),
+        }
+    }
 }
 
 /// A merge under way.
@@ -149,7 +178,7 @@ impl Merging {
 #[derive(Debug)]
 struct Cursor {
     plan: Plan,
-    waiting: VecDeque<Input>,
+    waiting: VecDeque<Waiting>,
     allotment: u64,
     reader: Option<InputReader>,
     /// The first of those waiting.
@@ -198,16 +227,17 @@ impl Cursor {
                     }
                     check_link(self.last.as_ref(), &batch, reader.origin())?;
                     self.batch = Some(batch);
-                    if let (None, Some(next)) = (&self.ahead, self.waiting.front()) {
+                    if let (None, Some(Waiting::Source(next))) = (&self.ahead, self.waiting.front()) {
                         self.ahead = Ahead::start(next, reader.spare(), &self.plan.memory);
                     }
                     return Ok(());
                 }
                 self.reader = None;
             }
-            let Some(input) = self.waiting.pop_front() else {
+            let Some(next) = self.waiting.pop_front() else {
                 return Ok(());
             };
+            let input = next.open().await?;
             let origin = input.origin;
             let reader = InputReader::new(input, &self.plan, self.allotment)?;
             self.reader = Some(match self.ahead.take() {

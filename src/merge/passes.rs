@@ -5,11 +5,10 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::error::{MergeError, SourceError};
-use super::footer::read_footer;
-use super::input::{Input, Origin, Plan};
+use super::error::MergeError;
+use super::input::Plan;
 use super::job::{Job, Reading, Shares, allot};
-use super::merging::{Chain, Merging, Stop};
+use super::merging::{Chain, Merging, Stop, Waiting};
 use super::output::{Output, OutputOptions, location};
 use crate::options::Codec;
 
@@ -127,19 +126,18 @@ impl Scratch {
         let paths: Vec<Path> = files.iter().map(location).collect();
         // Noted before they are read, so that a failure leaves none behind.
         self.files.extend(paths.iter().cloned());
-        let mut inputs = Vec::with_capacity(files.len());
+        let mut chain = Chain {
+            inputs: Vec::with_capacity(paths.len()),
+            allotment: 0,
+        };
         for path in paths {
-            let footer = read_footer(&*self.store, &path, None).await.map_err(|e| match e {
-                SourceError::Unavailable(source) => MergeError::Scratch { source },
-                SourceError::Bad(reason) => MergeError::internal(format!("an intermediate file is bad: {reason}")),
-            })?;
-            inputs.push(Input {
-                store: Arc::clone(&self.store),
-                footer: footer.without_content(),
-                origin: Origin::Scratch,
-            });
+            let waiting = Waiting::Scratch(Arc::clone(&self.store), path);
+            // Only to learn what it needs; let go of again at once.
+            let input = waiting.clone().open().await?;
+            chain.allotment = chain.allotment.max(job.need(&input, Reading::Whole));
+            chain.inputs.push(waiting);
         }
-        Ok(job.chain(inputs, Reading::Whole))
+        Ok(chain)
     }
 }
 
