@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind};
 use crate::ids::{LaneId, Seq};
 
 /// A typed reason for which a lane does no new work. Other lanes go on.
@@ -69,5 +70,25 @@ impl Halt {
                 | Self::Superseded { .. }
                 | Self::TableRolledBack { .. }
         )
+    }
+}
+
+/// Why a step of a lane did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaneError {
+    /// The lane stands still.
+    #[error(transparent)]
+    Halted(#[from] Halt),
+    /// The step failed; it is tried again.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<LaneError> for Error {
+    fn from(error: LaneError) -> Self {
+        match error {
+            LaneError::Halted(halt) => Self::wrap(ErrorKind::Halted, halt),
+            LaneError::Failed(error) => error,
+        }
     }
 }

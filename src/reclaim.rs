@@ -7,11 +7,11 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::error::{Error, Result};
-use crate::halt::Halt;
+use crate::halt::{Halt, LaneError};
 use crate::ids::{AttemptId, LaneId, Seq};
-use crate::ledger::{LaneError, Register};
 use crate::naming::{ETag, SourceFile};
 use crate::place::Place;
+use crate::plan::Plan;
 use crate::sink::{Confirmation, Decision, Outcome, TableSink};
 use crate::time::Timestamp;
 
@@ -27,7 +27,7 @@ pub(crate) struct Reclaimed {
     pub(crate) replaced: Vec<SourceFile>,
 }
 
-/// Deletes the sources of the committed plan `seq`, whose grace is over.
+/// Deletes the sources of a committed plan whose grace is over.
 ///
 /// First the table confirms from its log that the rows are in. Then each source is deleted only if its etag
 /// is still the planned one. Between those looks and the deletes lies an instant that no object store can
@@ -35,21 +35,18 @@ pub(crate) struct Reclaimed {
 pub(crate) async fn reclaim(
     bucket: &Place,
     sink: &dyn TableSink,
-    register: &Register,
-    seq: Seq,
+    plan: &Plan,
+    decision: &Decision,
 ) -> Result<Reclaimed, LaneError> {
-    let decision = confirmed_decision(sink, register, seq).await?;
-    let plan = register.load_plan(seq).await?;
+    let seq = decision.seq;
+    confirm(sink, decision).await?;
     let rows: u64 = decision.outputs.iter().map(|file| file.rows).sum();
     if decision.outcome != Outcome::Data || rows != plan.rows() {
-        return Err(Halt::RegisterWrong {
-            seq,
-            detail: format!(
-                "the decision does not account for the rows of its plan. decided=`{rows}` planned=`{}`",
-                plan.rows()
-            ),
-        }
-        .into());
+        let detail = format!(
+            "the decision does not account for the rows of its plan. decided=`{rows}` planned=`{}`",
+            plan.rows()
+        );
+        return Err(Halt::RegisterWrong { seq, detail }.into());
     }
     let looks = futures::stream::iter(plan.sources.iter().map(|source| async move {
         let path = bucket.path(source.key.as_str())?;
@@ -81,23 +78,12 @@ pub(crate) async fn reclaim(
     Ok(reclaimed)
 }
 
-/// The decision of `seq`, after the table has confirmed that its entry is still in.
-async fn confirmed_decision(sink: &dyn TableSink, register: &Register, seq: Seq) -> Result<Decision, LaneError> {
-    let lost = || Halt::RegisterLost {
-        detail: format!("decision gone. seq=`{seq}`"),
-    };
-    let (decision, _) = register.load_decision(seq).await?.ok_or_else(lost)?;
-    if Some(decision.plan_hash) != register.hash(seq) {
-        return Err(Halt::RegisterWrong {
-            seq,
-            detail: "the decision is of another plan".to_owned(),
-        }
-        .into());
-    }
-    match sink.confirm(&decision).await? {
-        Confirmation::Confirmed => Ok(decision),
+/// Asks the table whether the entry of a decision is still in; nothing is deleted otherwise.
+pub(crate) async fn confirm(sink: &dyn TableSink, decision: &Decision) -> Result<(), LaneError> {
+    match sink.confirm(decision).await? {
+        Confirmation::Confirmed => Ok(()),
         Confirmation::Refuted { reason } => Err(Halt::TableRolledBack {
-            detail: format!("seq {seq} is not confirmed: {reason}"),
+            detail: format!("seq {} is not confirmed: {reason}", decision.seq),
         }
         .into()),
     }
@@ -113,7 +99,7 @@ pub(crate) async fn head(store: &dyn ObjectStore, path: &Path) -> Result<Option<
 }
 
 /// Deletes in bulk where the store can; that something is gone already is fine.
-async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<()> {
+pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
     }
@@ -129,61 +115,53 @@ async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what attempts that did not make it have left: data files of decided seqs under another attempt than
-/// the decided one, once the table has confirmed that decision, and the control prefix's own scratch.
+/// Data files that attempts which did not make it have left in `dir`: of a decided seq, under another attempt
+/// than the decided one, and last modified before `older_than`.
 ///
-/// The committed attempt's files are never touched, referenced or not: time travel needs them.
-pub(crate) async fn sweep(
-    table_store: &dyn ObjectStore,
-    data_dir: &Path,
-    sink: &dyn TableSink,
-    register: &Register,
+/// The committed attempt's files are never among them, referenced or not: time travel needs them. Before they are
+/// deleted the table has to [`confirm`] the decision.
+pub(crate) async fn orphans(
+    store: &dyn ObjectStore,
+    dir: &Path,
+    lane: LaneId,
+    decided: impl Fn(Seq) -> Option<AttemptId> + Send,
     older_than: Timestamp,
-) -> Result<usize, LaneError> {
+) -> Result<BTreeMap<Seq, Vec<Path>>> {
     let mut orphans: BTreeMap<Seq, Vec<Path>> = BTreeMap::new();
-    let mut listing = table_store.list(Some(data_dir));
+    let mut listing = store.list(Some(dir));
     while let Some(meta) = listing.next().await {
-        let meta = meta.map_err(|e| Error::from_store("list", data_dir, e))?;
+        let meta = meta.map_err(|e| Error::from_store("list", dir, e))?;
         let name = meta.location.filename().and_then(OutputName::parse);
-        let Some(name) = name.filter(|name| name.lane == register.lane()) else {
+        let Some(name) = name.filter(|name| name.lane == lane) else {
             continue;
         };
-        let decided = register.decision(name.seq);
         let old = Timestamp::from(meta.last_modified) < older_than;
-        if old && decided.is_some_and(|decision| decision.attempt != name.attempt) {
+        if old && decided(name.seq).is_some_and(|attempt| attempt != name.attempt) {
             orphans.entry(name.seq).or_default().push(meta.location);
         }
     }
-    let mut swept = 0;
-    for (seq, paths) in orphans {
-        confirmed_decision(sink, register, seq).await?;
-        swept += paths.len();
-        delete_all(table_store, paths).await?;
-    }
-    for dir in [register.attempts_dir(), register.scratch_dir()] {
-        swept += sweep_control(register, &dir, older_than).await?;
-    }
-    Ok(swept)
+    Ok(orphans)
 }
 
-/// Scratch of decided or forgotten seqs: `{seq}-{attempt}` is a name or a directory right below `dir`.
-async fn sweep_control(register: &Register, dir: &Path, older_than: Timestamp) -> Result<usize> {
-    let store = register.store().as_ref();
+/// What lies in a directory of scratch for seqs that are `over`: `{seq}-{attempt}` is a name or a directory right
+/// below it.
+pub(crate) async fn leftovers(
+    store: &dyn ObjectStore,
+    dir: &Path,
+    over: impl Fn(Seq) -> bool + Send,
+    older_than: Timestamp,
+) -> Result<Vec<Path>> {
     let mut paths = Vec::new();
     let mut listing = store.list(Some(dir));
     while let Some(meta) = listing.next().await {
         let meta = meta.map_err(|e| Error::from_store("list", dir, e))?;
         let part = meta.location.prefix_match(dir).and_then(|mut parts| parts.next());
         let seq = part.and_then(|part| part.as_ref().split_once('-').and_then(|(seq, _)| seq.parse().ok()));
-        let Some(seq) = seq.map(Seq::new) else { continue };
-        let decided = seq <= register.floor().seq || register.decision(seq).is_some();
-        if decided && Timestamp::from(meta.last_modified) < older_than {
+        if seq.map(Seq::new).is_some_and(&over) && Timestamp::from(meta.last_modified) < older_than {
             paths.push(meta.location);
         }
     }
-    let swept = paths.len();
-    delete_all(store, paths).await?;
-    Ok(swept)
+    Ok(paths)
 }
 
 /// The name of a data file: `{laneId}-{seq}-{attempt}-{part}.parquet`.

@@ -9,7 +9,7 @@ use crate::compactor::shelf::ShelfEntry;
 use crate::compactor::{Compactor, LaneSlot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{ObjectEvent, ObjectEventKind};
-use crate::ledger::LaneError;
+use crate::halt::LaneError;
 use crate::merge::{SourceError, read_footer};
 use crate::naming::{ETag, FileNameParser, Namespace, NotSourceFile, ObjectKey, SourceFile};
 use crate::options::OnReplaced;

@@ -8,8 +8,9 @@ use crate::compactor::lane_work::{Found, LaneWork};
 use crate::compactor::shared::Shared;
 use crate::compactor::upkeep::{Upkeep, UpkeepDone};
 use crate::error::{Error, ErrorKind};
+use crate::halt::LaneError;
 use crate::ids::Seq;
-use crate::ledger::{LaneError, Register};
+use crate::ledger::Register;
 use crate::naming::Namespace;
 use crate::reclaim::{Reclaimed, reclaim};
 use crate::sink::TableSink;
@@ -134,7 +135,9 @@ impl Job {
 impl ReclaimWork {
     async fn run(&self, reclaimed: &mut Vec<(Seq, Reclaimed)>) -> Result<(), LaneError> {
         for seq in &self.seqs {
-            let done = reclaim(&self.shared.bucket, self.sink.as_ref(), &self.register, *seq).await?;
+            let decision = self.register.known_decision(*seq).await?;
+            let plan = self.register.load_plan(*seq).await?;
+            let done = reclaim(&self.shared.bucket, self.sink.as_ref(), &plan, &decision).await?;
             reclaimed.push((*seq, done));
         }
         Ok(())

@@ -7,11 +7,12 @@ use crate::compactor::draft::taken_sources;
 use crate::compactor::lane_work::table_error;
 use crate::compactor::shared::Shared;
 use crate::error::Error;
+use crate::halt::LaneError;
 use crate::ids::Seq;
-use crate::ledger::{Floor, LaneError, Register};
+use crate::ledger::{Floor, Register};
 use crate::naming::ObjectKey;
 use crate::plan::PlannedSource;
-use crate::reclaim::{head, sweep};
+use crate::reclaim::{confirm, delete_all, head, leftovers, orphans};
 use crate::sink::{Outcome, TableSink};
 use crate::time::Timestamp;
 
@@ -54,14 +55,20 @@ impl Upkeep {
             .await
             .map_err(table_error)?;
         let older_than = self.now - self.shared.options.orphan_min_age_ms;
-        self.done.swept = sweep(
-            layout.store.as_ref(),
-            &layout.data_dir,
-            self.sink.as_ref(),
-            &self.register,
-            older_than,
-        )
-        .await?;
+        let register = &self.register;
+        let (store, dir) = (layout.store.as_ref(), &layout.data_dir);
+        let decided = |seq| register.decision(seq).map(|decision| decision.attempt);
+        for (seq, paths) in orphans(store, dir, register.lane(), decided, older_than).await? {
+            confirm(self.sink.as_ref(), &register.known_decision(seq).await?).await?;
+            self.done.swept += paths.len();
+            delete_all(store, paths).await?;
+        }
+        let over = |seq| seq <= register.floor().seq || register.decision(seq).is_some();
+        for dir in [register.attempts_dir(), register.scratch_dir()] {
+            let paths = leftovers(register.store().as_ref(), &dir, over, older_than).await?;
+            self.done.swept += paths.len();
+            delete_all(register.store().as_ref(), paths).await?;
+        }
         Ok(())
     }
 

@@ -7,8 +7,9 @@ use object_store::ObjectMeta;
 
 use crate::compactor::{Compactor, LaneSlot};
 use crate::error::{Error, ErrorKind, Result};
+use crate::halt::LaneError;
 use crate::ids::Seq;
-use crate::ledger::{LaneError, Verdict};
+use crate::ledger::Verdict;
 use crate::naming::{ETag, FileNameParser, Namespace, ObjectKey, SourceFile};
 use crate::sink::Outcome;
 use crate::time::Timestamp;

@@ -19,26 +19,3 @@ mod register;
 
 pub(crate) use check::{Standing, check};
 pub(crate) use register::{Floor, Register, SettledSource, Verdict};
-
-use crate::error::Error;
-use crate::halt::Halt;
-
-/// Why a step of a lane did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LaneError {
-    /// The lane stands still.
-    #[error(transparent)]
-    Halted(#[from] Halt),
-    /// The step failed; it is tried again.
-    #[error(transparent)]
-    Failed(#[from] Error),
-}
-
-impl From<LaneError> for Error {
-    fn from(error: LaneError) -> Self {
-        match error {
-            LaneError::Halted(halt) => Self::wrap(crate::error::ErrorKind::Halted, halt),
-            LaneError::Failed(error) => error,
-        }
-    }
-}

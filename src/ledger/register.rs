@@ -11,9 +11,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::halt::Halt;
+use crate::halt::{Halt, LaneError};
 use crate::ids::{AttemptId, LaneId, PlanHash, Seq};
-use crate::ledger::LaneError;
 use crate::ledger::manifest;
 use crate::ledger::objects::{self, Created};
 use crate::naming::{ETag, Namespace, ObjectKey};
@@ -372,6 +371,19 @@ impl Register {
             .into());
         }
         Ok(Some((decision, meta.last_modified.into())))
+    }
+
+    /// The decision of a seq that is known to have one, compared with its plan.
+    pub(crate) async fn known_decision(&self, seq: Seq) -> Result<Decision, LaneError> {
+        let lost = || Halt::RegisterLost {
+            detail: format!("decision gone. seq=`{seq}`"),
+        };
+        let (decision, _) = self.load_decision(seq).await?.ok_or_else(lost)?;
+        if Some(decision.plan_hash) != self.hash(seq) {
+            let detail = "the decision is of another plan".to_owned();
+            return Err(Halt::RegisterWrong { seq, detail }.into());
+        }
+        Ok(decision)
     }
 
     /// Forgets everything up to `floor`, which has been made durable before anything is deleted.

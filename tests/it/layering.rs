@@ -8,8 +8,19 @@ use std::path::{Path, PathBuf};
 /// Layers from the base up. Rooms of one inner list may see each other, those of different ones of a layer not.
 const LAYERS: &[&[&[&str]]] = &[
     &[&["error", "time", "options", "encoding", "ids"]],
-    &[&["naming", "event", "plan", "data_file", "status", "quarantine"]],
-    &[&["window"], &["schema"], &["merge"], &["sink"], &["state"]],
+    &[&[
+        "naming",
+        "event",
+        "plan",
+        "data_file",
+        "quarantine",
+        "halt",
+        "place",
+        "status",
+    ]],
+    // Before the merger, which converts.
+    &[&["schema"]],
+    &[&["window"], &["merge"], &["sink"], &["state"]],
     &[&["ledger"], &["reclaim"], &["delta"], &["iceberg"]],
     &[&["compactor"]],
     &[&["testing"]],

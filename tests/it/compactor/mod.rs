@@ -1,7 +1,5 @@
 //! The whole way: notifications in, a table out, sources reclaimed.
 
-
-
 mod sources;
 mod support;
 
