@@ -233,7 +233,7 @@ pub(super) struct Driver<'r> {
     pub(super) script: Script,
     pub(super) compactor: Option<Compactor>,
     /// Events that were not acknowledged.
-    queue: Vec<ObjectEvent>,
+    pub(super) queue: Vec<ObjectEvent>,
     again_at: Option<Timestamp>,
     /// Jobs so far.
     pub(super) jobs: usize,
@@ -347,7 +347,8 @@ impl<'r> Driver<'r> {
                 None => self.queue = queue,
             }
             if !self.queue.is_empty() {
-                self.again();
+                // A queue's visibility timeout.
+                self.again_at = Some(now + 5 * MINUTE as u64);
             }
         }
         for jobs in 0.. {

@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 use firnline::testing::{Faults, SeededRandomness};
 use firnline::{Clock, Compactor, ObjectEvent, Timestamp};
 use futures::StreamExt;
+use futures::executor::block_on;
 use futures::future::{Either, LocalBoxFuture, select};
 use futures::stream::FuturesUnordered;
 
 use crate::faults::full;
 use crate::faults::oracle::check_end;
-use crate::faults::rig::{DAY, Driver, Flag, MINUTE, Rig, Script};
+use crate::faults::rig::{DAY, Driver, Flag, Happening, MINUTE, Rig, Script};
 use crate::world::{HOUR, at};
 
 /// Messages that are waiting; one that is not acknowledged comes back.
@@ -197,4 +198,26 @@ fn three_workers_that_sleep_and_die_commit_everything_once() {
     for seed in seeds(40) {
         simulate(seed, Trouble { workers: 3, sleeps: 80, deaths: 100 });
     }
+}
+
+#[test]
+fn a_file_that_one_worker_has_recorded_is_not_forgotten_by_another() {
+    let rig = Rig::new(Faults::none());
+    let mut script = Script::whole_run();
+    script.steps.clear();
+    for (minute, index) in [(1, 0), (2, 1), (3, 2), (5, 6)] {
+        let moment = at(HOUR + minute * MINUTE);
+        script.steps.push_back((moment, Happening::Written(index)));
+        script.steps.push_back((moment, Happening::Notified(index)));
+    }
+    let mut workers = [block_on(rig.open()).unwrap(), block_on(rig.open()).unwrap()];
+    for turn in [0, 1, 0, 0] {
+        rig.set(script.next_at().unwrap());
+        let events = script.happen(&rig);
+        let handled = block_on(workers[turn].handle_events(&events, rig.now()));
+        assert!(handled.all_saved(), "{handled:?}");
+    }
+    drop(workers);
+    let status = block_on(rig.open()).unwrap().status(rig.now());
+    assert_eq!(status.windows[0].file_count, 4, "{status:#?}");
 }
