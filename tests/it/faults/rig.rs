@@ -94,6 +94,11 @@ impl Rig {
         self.clock.set(now);
     }
 
+    /// The tables' store below the one that counts operations.
+    pub(super) fn tables_below(&self) -> Arc<dyn ObjectStore> {
+        self.tables.below()
+    }
+
     /// When an operation began.
     pub(super) fn time_of(&self, operation: usize) -> Timestamp {
         let moments = self.moments.lock().unwrap();
