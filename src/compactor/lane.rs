@@ -41,6 +41,9 @@ pub(crate) struct Lane {
     pub(crate) shelf: Shelf,
     pub(crate) memory: LaneMemory,
     pub(crate) halted: Option<Halted>,
+    /// Whether a lane that was halted looks if its halt is mended: it plans nothing until its turn and the
+    /// reclaims that are due, which could halt it again, have gone well.
+    pub(crate) on_trial: bool,
     pub(crate) backoff: Backoff,
     pub(crate) progress: Progress,
     /// Whether a turn is wanted even without a draft: a plan may be undecided.
@@ -168,6 +171,7 @@ impl Lane {
             shelf,
             memory,
             halted: None,
+            on_trial: false,
             backoff: Backoff::default(),
             progress: Progress::default(),
             unsettled: true,
@@ -320,9 +324,19 @@ impl Lane {
         });
     }
 
-    /// Lets the lane go on.
-    pub(crate) fn resume(&mut self, tracker: &mut WindowTracker) {
-        if self.halted.take().is_some() {
+    /// Lets a halted lane look whether it can go on.
+    pub(crate) fn try_again(&mut self, tracker: &mut WindowTracker) {
+        let Some(halted) = self.halted.take() else { return };
+        self.unsettled = true;
+        self.on_trial = halted.halt.needs_operator();
+        tracker.pause(&self.namespace, self.on_trial);
+    }
+
+    /// Lets a lane on trial plan again once nothing that could halt it is left to be done.
+    pub(crate) fn end_trial(&mut self, tracker: &mut WindowTracker, grace_ms: u64, now: Timestamp) {
+        let is_due = |seq: &Seq| self.reclaim_due(*seq, grace_ms, now).is_some_and(|at| at <= now);
+        if self.on_trial && !self.unsettled && !self.to_reclaim.iter().any(is_due) {
+            self.on_trial = false;
             tracker.pause(&self.namespace, false);
         }
     }

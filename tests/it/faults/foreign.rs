@@ -31,7 +31,9 @@ fn foreign_rows(number: usize) -> Vec<Row> {
 
 /// Another writer appends a file, as Spark would.
 fn append(tables: &Arc<dyn ObjectStore>, number: usize) -> bool {
-    let Some(version) = next_version(tables) else { return false };
+    let Some(version) = next_version(tables) else {
+        return false;
+    };
     let name = format!("part-{number:05}.parquet");
     let bytes = parquet_of(&foreign_rows(number));
     let size = bytes.len();
@@ -43,7 +45,10 @@ fn append(tables: &Arc<dyn ObjectStore>, number: usize) -> bool {
         )
     );
     block_on(async {
-        tables.put(&Path::from(format!("{NAMESPACE}/{name}")), bytes.into()).await.unwrap();
+        tables
+            .put(&Path::from(format!("{NAMESPACE}/{name}")), bytes.into())
+            .await
+            .unwrap();
         tables.put(&commit_path(version), text.into()).await.unwrap();
     });
     true
@@ -63,7 +68,8 @@ fn an_append_of_another_writer_between_any_two_operations_costs_nothing() {
         let done = Arc::new(std::sync::Mutex::new(false));
         // The store below the one that counts, so that the append is no operation of ours.
         let (below, noted) = (rig.tables_below(), Arc::clone(&done));
-        rig.tables.before(index, Box::new(move || *noted.lock().unwrap() = append(&below, 0)));
+        rig.tables
+            .before(index, Box::new(move || *noted.lock().unwrap() = append(&below, 0)));
         let mut driver = Driver::new(&rig, script.clone());
         driver.to_the_end();
         check_always(&rig, &what);
@@ -134,10 +140,14 @@ fn rows_taken_out_by_a_restore_or_overwrite_keep_their_sources_and_halt_the_lane
         assert_eq!(sources.len(), 4, "{operation}: {sources:?}");
         take_out(&rig.truth, operation, &first);
         driver.script.steps.clear();
-        driver.until(at(HOUR + 10 * DAY));
+        driver.until(at(HOUR + 3 * DAY));
+        assert_eq!(entries(&rig).len(), 3, "{operation}: the late file has been put in");
         let status = driver.status();
         assert_eq!(status.halts.len(), 1, "{operation}: {status:#?}");
-        assert!(status.halts[0].reason.starts_with("table rolled back"), "{operation}: {status:#?}");
+        assert!(
+            status.halts[0].reason.starts_with("table rolled back"),
+            "{operation}: {status:#?}"
+        );
         for key in &sources {
             assert!(rig.truth.sources().contains(key), "{operation}: `{key}` is gone");
         }
@@ -153,11 +163,45 @@ fn rows_deleted_on_purpose_do_not_come_back_and_their_sources_go() {
     driver.until(at(HOUR + 100 * MINUTE));
     let gone = rig.truth.table_rows(NAMESPACE);
     assert_eq!(gone.len(), 9);
-    take_out(&rig.truth, r#""operation":"DELETE","operationParameters":{"predicate":"true"}"#, &[]);
+    take_out(
+        &rig.truth,
+        r#""operation":"DELETE","operationParameters":{"predicate":"true"}"#,
+        &[],
+    );
     driver.to_the_end();
     let mut expected = script.good_rows();
     expected.retain(|row| !gone.contains(row));
     assert_eq!(rig.truth.table_rows(NAMESPACE), expected);
     assert_eq!(rig.truth.sources(), script.corrupt_keys());
     check_always(&rig, "deleted");
+}
+
+#[test]
+fn a_lane_that_looks_whether_its_halt_is_mended_plans_nothing_before_it_knows() {
+    let rig = Rig::new(Faults::none());
+    let mut driver = Driver::new(&rig, Script::whole_run());
+    driver.until(at(HOUR + 100 * MINUTE));
+    let first = rig.truth.live_files(NAMESPACE);
+    driver.until(at(HOUR + 160 * MINUTE));
+    take_out(&rig.truth, REWINDS[1], &first);
+    driver.script.steps.clear();
+    // The late file has been ready for long.
+    driver.until(at(HOUR + 3 * DAY));
+    let mut compactor = driver.compactor.unwrap();
+    rig.set(compactor.next_deadline(rig.now()).unwrap());
+    let now = rig.now();
+    let turn = compactor.poll_job(now).unwrap();
+    let reclaim = compactor.poll_job(now).unwrap();
+    assert_eq!((turn.kind(), reclaim.kind()), ("compact", "reclaim"));
+    let outcome = block_on(turn.run());
+    let report = block_on(compactor.finish_job(outcome, now)).unwrap();
+    assert!(report.halted.is_none(), "marker and register agree");
+    assert!(
+        compactor.poll_job(now).is_none(),
+        "whether the rows are there is not known yet"
+    );
+    let outcome = block_on(reclaim.run());
+    let report = block_on(compactor.finish_job(outcome, now)).unwrap();
+    assert!(report.halted.is_some(), "{report:?}");
+    assert_eq!(entries(&rig).len(), 3);
 }

@@ -7,9 +7,9 @@ use firnline::testing::Faults;
 use firnline::{Compactor, Namespace, ObjectEvent, ObjectKey, Status};
 use futures::executor::block_on;
 
+use crate::faults::every;
 use crate::faults::oracle::{check_always, check_end, entries};
 use crate::faults::rig::{DAY, Driver, MINUTE, NAMESPACE, Rig, Script};
-use crate::faults::every;
 use crate::world::{HOUR, World, at};
 
 /// The jobs of a whole run without trouble.
@@ -145,11 +145,17 @@ fn a_lost_control_prefix_halts_the_lane_and_adopt_goes_on() {
             assert_eq!(report.pending, 0, "{what}");
             let (status, _) = go_on(&rig, rest.clone(), compactor);
             assert!(status.halts.is_empty(), "{what}: {status:#?}");
-            let gone: Vec<_> = sources.iter().filter(|key| !rig.truth.sources().contains(key)).collect();
+            let gone: Vec<_> = sources
+                .iter()
+                .filter(|key| !rig.truth.sources().contains(key))
+                .collect();
             assert!(gone.is_empty(), "{what}: {gone:?}");
             // What came later is in, once; what was in still is.
             let mut expected = in_table;
-            let later = rest.sources.iter().filter(|source| !sources.contains(&source.key) && !source.corrupt);
+            let later = rest
+                .sources
+                .iter()
+                .filter(|source| !sources.contains(&source.key) && !source.corrupt);
             for row in later.flat_map(|source| source.rows.clone()) {
                 if !expected.contains(&row) {
                     expected.push(row);
@@ -203,7 +209,12 @@ fn a_table_that_lost_its_newest_commit_halts_the_lane_and_replay_puts_it_in_agai
         };
         let reclaimed = lost.iter().any(|row| {
             let script = Script::whole_run();
-            let of = script.sources.iter().find(|source| source.rows.contains(row)).unwrap().clone();
+            let of = script
+                .sources
+                .iter()
+                .find(|source| source.rows.contains(row))
+                .unwrap()
+                .clone();
             !rig.truth.sources().contains(&of.key)
         });
         block_on(rig.truth.tables.delete(&Path::from(newest.commit.clone()))).unwrap();
@@ -211,12 +222,19 @@ fn a_table_that_lost_its_newest_commit_halts_the_lane_and_replay_puts_it_in_agai
         let door = block_on(compactor.replay(&users())).unwrap();
         let _ = block_on(compactor.go_through(door, rig.now())).unwrap();
         let (status, script) = go_on(&rig, rest, compactor);
-        assert!(status.halts.is_empty() && status.windows.is_empty(), "{what}: {status:#?}");
+        assert!(
+            status.halts.is_empty() && status.windows.is_empty(),
+            "{what}: {status:#?}"
+        );
         let mut expected = script.good_rows();
         if reclaimed {
             expected.retain(|row| !lost.contains(row));
         }
-        assert_eq!(rig.truth.table_rows(NAMESPACE), expected, "{what}, reclaimed {reclaimed}");
+        assert_eq!(
+            rig.truth.table_rows(NAMESPACE),
+            expected,
+            "{what}, reclaimed {reclaimed}"
+        );
     }
 }
 
@@ -226,7 +244,9 @@ fn rows_of_commit(rig: &Rig, commit: &str) -> Vec<crate::world::Row> {
     let actions = std::str::from_utf8(&text).unwrap().lines();
     let adds = actions.filter_map(|line| {
         let action: serde_json::Value = serde_json::from_str(line).unwrap();
-        action["add"]["path"].as_str().map(|path| Path::from(format!("{NAMESPACE}/{path}")))
+        action["add"]["path"]
+            .as_str()
+            .map(|path| Path::from(format!("{NAMESPACE}/{path}")))
     });
     adds.flat_map(|path| crate::world::rows_of(read(path))).collect()
 }
@@ -243,10 +263,21 @@ fn a_table_that_was_dropped_halts_the_lane_and_replay_makes_it_anew() {
         let door = block_on(compactor.replay(&users())).unwrap();
         let _ = block_on(compactor.go_through(door, rig.now())).unwrap();
         let (status, script) = go_on(&rig, rest, compactor);
-        assert!(status.halts.is_empty() && status.windows.is_empty(), "{what}: {status:#?}");
+        assert!(
+            status.halts.is_empty() && status.windows.is_empty(),
+            "{what}: {status:#?}"
+        );
         // What was still in the bucket, and what came later.
         let written_later = |key: &String| {
-            let minute = key.split('/').next_back().unwrap().split('-').next().unwrap().parse::<i64>().unwrap();
+            let minute = key
+                .split('/')
+                .next_back()
+                .unwrap()
+                .split('-')
+                .next()
+                .unwrap()
+                .parse::<i64>()
+                .unwrap();
             (minute - HOUR) / MINUTE > minutes || (key.contains("w3-1") && minutes < 130)
         };
         let mut expected: Vec<_> = script
@@ -267,7 +298,12 @@ fn a_lane_that_halts_deletes_nothing_however_long_it_stands() {
     wipe(&rig.truth, |world| world.control.clone(), "");
     let _ = stands_still(&rig, &rest, "plan register lost");
     // A plan's object is gone with the control prefix, so deletions are judged by what was there before.
-    let deletes = rig.faults.log().iter().filter(|op| op.kind == firnline::testing::OperationKind::Delete).count();
+    let deletes = rig
+        .faults
+        .log()
+        .iter()
+        .filter(|op| op.kind == firnline::testing::OperationKind::Delete)
+        .count();
     assert_eq!(deletes, 3, "the first window's, an hour after its commit");
     let rig = Rig::new(Faults::none());
     let _ = run_until(&rig, 128);

@@ -34,7 +34,10 @@ fn strike_everywhere(fault: Fault, stride: usize) {
     let operations = run(Faults::none(), "no fault");
     assert!(operations > 100, "a whole run has more operations than {operations}");
     for index in (0..operations).step_by(every(stride)) {
-        run(Faults::at(index, fault), &format!("{fault:?} at {index} of {operations}"));
+        run(
+            Faults::at(index, fault),
+            &format!("{fault:?} at {index} of {operations}"),
+        );
     }
 }
 

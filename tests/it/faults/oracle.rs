@@ -28,7 +28,10 @@ fn commits(rig: &Rig) -> Vec<(String, Vec<Value>)> {
     let read = |path: Path| {
         let bytes = block_on(async { rig.truth.tables.get(&path).await.unwrap().bytes().await.unwrap() });
         let lines = std::str::from_utf8(&bytes).unwrap().lines();
-        (path.to_string(), lines.map(|line| serde_json::from_str(line).unwrap()).collect())
+        (
+            path.to_string(),
+            lines.map(|line| serde_json::from_str(line).unwrap()).collect(),
+        )
     };
     paths.into_iter().map(read).collect()
 }
@@ -64,7 +67,10 @@ fn planned(rig: &Rig, entry: &Entry) -> Vec<String> {
     };
     let plan: Value = serde_json::from_slice(&block_on(answer.bytes()).unwrap()).unwrap();
     let sources = plan["sources"].as_array().unwrap();
-    sources.iter().map(|source| source["key"].as_str().unwrap().to_owned()).collect()
+    sources
+        .iter()
+        .map(|source| source["key"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// What holds at every moment of every run.
@@ -82,7 +88,10 @@ fn one_entry_per_seq(entries: &[Entry], what: &str) {
     for entry in entries {
         let before = newest.insert(&entry.lane, entry.seq);
         let next = before.map_or(entry.seq.min(1), |seq| seq + 1);
-        assert_eq!(entry.seq, next, "{what}: seqs of the table are not one after the other: {entries:#?}");
+        assert_eq!(
+            entry.seq, next,
+            "{what}: seqs of the table are not one after the other: {entries:#?}"
+        );
     }
 }
 
@@ -90,18 +99,27 @@ fn one_entry_per_seq(entries: &[Entry], what: &str) {
 fn only_committed_sources_are_deleted(rig: &Rig, log: &[Operation], entries: &[Entry], what: &str) {
     let mut committed: BTreeMap<String, usize> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| !entry.void) {
-        let put = log.iter().find(|op| op.applied && op.kind == OperationKind::PutCreate && op.path == entry.commit);
+        let put = log
+            .iter()
+            .find(|op| op.applied && op.kind == OperationKind::PutCreate && op.path == entry.commit);
         let Some(put) = put else { continue };
         for key in planned(rig, entry) {
             let earlier = committed.insert(key.clone(), put.index);
             assert_eq!(earlier, None, "{what}: `{key}` is in two committed plans");
         }
     }
-    for delete in log.iter().filter(|op| op.store == "bucket" && op.applied && op.kind == OperationKind::Delete) {
+    for delete in log
+        .iter()
+        .filter(|op| op.store == "bucket" && op.applied && op.kind == OperationKind::Delete)
+    {
         let commit = committed.get(&delete.path);
         let commit = commit.unwrap_or_else(|| panic!("{what}: `{}` was deleted and is in no commit", delete.path));
         let (at, deleted_at) = (rig.time_of(*commit), rig.time_of(delete.index));
-        assert!(*commit < delete.index, "{what}: `{}` was deleted before its commit", delete.path);
+        assert!(
+            *commit < delete.index,
+            "{what}: `{}` was deleted before its commit",
+            delete.path
+        );
         assert!(
             deleted_at >= at + GRACE_MS,
             "{what}: `{}` was committed at {} and deleted at {}",
@@ -111,7 +129,12 @@ fn only_committed_sources_are_deleted(rig: &Rig, log: &[Operation], entries: &[E
         );
     }
     let writes = log.iter().filter(|op| op.store == "bucket" && op.applied);
-    let reads = [OperationKind::Delete, OperationKind::Get, OperationKind::Head, OperationKind::List];
+    let reads = [
+        OperationKind::Delete,
+        OperationKind::Get,
+        OperationKind::Head,
+        OperationKind::List,
+    ];
     for op in writes {
         assert!(reads.contains(&op.kind), "{what}: the bucket was written to: {op:?}");
     }
@@ -124,21 +147,42 @@ fn committed_files_stay(rig: &Rig, log: &[Operation], what: &str) {
         .flat_map(|(_, actions)| actions)
         .filter_map(|action| Some(format!("{NAMESPACE}/{}", action["add"]["path"].as_str()?)))
         .collect();
-    for op in log.iter().filter(|op| op.store == "tables" && op.applied && op.kind == OperationKind::Delete) {
-        assert!(!added.contains(&op.path), "{what}: a committed file was deleted: {op:?}");
-        assert!(op.path.contains("/data/"), "{what}: a file that is no data file was deleted: {op:?}");
+    for op in log
+        .iter()
+        .filter(|op| op.store == "tables" && op.applied && op.kind == OperationKind::Delete)
+    {
+        assert!(
+            !added.contains(&op.path),
+            "{what}: a committed file was deleted: {op:?}"
+        );
+        assert!(
+            op.path.contains("/data/"),
+            "{what}: a file that is no data file was deleted: {op:?}"
+        );
     }
 }
 
 /// Commits, plans and decisions are created once and stay.
 fn nothing_is_overwritten(log: &[Operation], what: &str) {
-    let overwrites = [OperationKind::Put, OperationKind::PutUpdate, OperationKind::Copy, OperationKind::Rename];
+    let overwrites = [
+        OperationKind::Put,
+        OperationKind::PutUpdate,
+        OperationKind::Copy,
+        OperationKind::Rename,
+    ];
     for op in log.iter().filter(|op| op.applied && overwrites.contains(&op.kind)) {
         let hint = op.path.ends_with("_delta_log/_last_checkpoint");
-        assert!(hint || (op.store == "tables" && op.path.contains("/data/")), "{what}: overwritten: {op:?}");
+        assert!(
+            hint || (op.store == "tables" && op.path.contains("/data/")),
+            "{what}: overwritten: {op:?}"
+        );
     }
-    for op in log.iter().filter(|op| op.applied && op.store == "control" && op.kind == OperationKind::Delete) {
-        let leftover = op.path.contains("/attempts/") || op.path.contains("/scratch/") || op.path.ends_with("/lane.json");
+    for op in log
+        .iter()
+        .filter(|op| op.applied && op.store == "control" && op.kind == OperationKind::Delete)
+    {
+        let leftover =
+            op.path.contains("/attempts/") || op.path.contains("/scratch/") || op.path.ends_with("/lane.json");
         assert!(leftover, "{what}: a plan or decision was deleted: {op:?}");
     }
 }
@@ -147,15 +191,29 @@ fn nothing_is_overwritten(log: &[Operation], what: &str) {
 pub(super) fn check_end(rig: &Rig, script: &Script, status: &Status, what: &str) {
     check_always(rig, what);
     assert_eq!(*rig.halts.lock().unwrap(), Vec::<String>::new(), "{what}: halted");
-    assert_eq!(rig.truth.table_rows(NAMESPACE), script.good_rows(), "{what}: rows of the table");
+    assert_eq!(
+        rig.truth.table_rows(NAMESPACE),
+        script.good_rows(),
+        "{what}: rows of the table"
+    );
     assert_eq!(rig.truth.sources(), script.corrupt_keys(), "{what}: sources left");
-    let quarantined: Vec<_> = status.quarantine.files.iter().map(|file| file.key.to_string()).collect();
+    let quarantined: Vec<_> = status
+        .quarantine
+        .files
+        .iter()
+        .map(|file| file.key.to_string())
+        .collect();
     assert_eq!(quarantined, script.corrupt_keys(), "{what}: quarantine {status:#?}");
-    assert!(status.windows.is_empty() && status.plans.is_empty() && status.halts.is_empty(), "{what}: {status:#?}");
+    assert!(
+        status.windows.is_empty() && status.plans.is_empty() && status.halts.is_empty(),
+        "{what}: {status:#?}"
+    );
 }
 
 /// No file of an attempt that did not make it is left.
 pub(super) fn check_swept(rig: &Rig, what: &str) {
-    let data = rig.truth.list(&rig.truth.tables, &Path::from(format!("{NAMESPACE}/data")));
+    let data = rig
+        .truth
+        .list(&rig.truth.tables, &Path::from(format!("{NAMESPACE}/data")));
     assert_eq!(data, rig.truth.live_files(NAMESPACE), "{what}: leftovers");
 }

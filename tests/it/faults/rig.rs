@@ -67,7 +67,11 @@ impl Rig {
             bucket: faulty(&truth.bucket, "bucket"),
             tables: faulty(&truth.tables, "tables"),
             control: faulty(&truth.control, "control"),
-            state: if yields { Arc::new(YieldingState(faulty_state)) } else { faulty_state },
+            state: if yields {
+                Arc::new(YieldingState(faulty_state))
+            } else {
+                faulty_state
+            },
             options: truth.options.clone(),
         };
         Self {
@@ -178,10 +182,14 @@ impl Script {
         };
         for (index, minutes) in [1, 2, 3, 61, 62, 63, 130].into_iter().enumerate() {
             script.steps.push_back((at(minute(minutes)), Happening::Written(index)));
-            script.steps.push_back((at(minute(minutes)), Happening::Notified(index)));
+            script
+                .steps
+                .push_back((at(minute(minutes)), Happening::Notified(index)));
         }
         for (index, minutes) in [(0, 4), (0, 75), (4, 150), (2, 400), (5, 401), (6, 3_000)] {
-            script.steps.push_back((at(minute(minutes)), Happening::Notified(index)));
+            script
+                .steps
+                .push_back((at(minute(minutes)), Happening::Notified(index)));
         }
         script.sort();
         script
@@ -302,8 +310,14 @@ impl<'r> Driver<'r> {
             self.work_now();
             self.crash_if_struck();
             let now = self.rig.now();
-            let deadline = self.compactor.as_ref().and_then(|compactor| compactor.next_deadline(now));
-            let next = [self.script.next_at(), self.again_at, deadline].into_iter().flatten().min();
+            let deadline = self
+                .compactor
+                .as_ref()
+                .and_then(|compactor| compactor.next_deadline(now));
+            let next = [self.script.next_at(), self.again_at, deadline]
+                .into_iter()
+                .flatten()
+                .min();
             match next {
                 Some(next) if next <= until => self.rig.set(next.max(now + 1)),
                 _ => {
@@ -346,7 +360,10 @@ impl<'r> Driver<'r> {
             let queue = std::mem::take(&mut self.queue);
             match poll_through(compactor.handle_events(&queue, now)) {
                 Some(handled) => {
-                    let unsaved = queue.into_iter().zip(handled.outcomes()).filter(|(_, outcome)| outcome.is_err());
+                    let unsaved = queue
+                        .into_iter()
+                        .zip(handled.outcomes())
+                        .filter(|(_, outcome)| outcome.is_err());
                     self.queue = unsaved.map(|(event, _)| event).collect();
                 }
                 None => self.queue = queue,
@@ -371,7 +388,9 @@ impl<'r> Driver<'r> {
                 }
             }
             self.jobs += 1;
-            let Some(outcome) = poll_through(job.run()) else { continue };
+            let Some(outcome) = poll_through(job.run()) else {
+                continue;
+            };
             if let Some(Ok(report)) = poll_through(compactor.finish_job(outcome, now)) {
                 self.rig.report(&report);
             }

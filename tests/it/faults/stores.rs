@@ -16,9 +16,7 @@ use firnline::object_store::{
     PutOptions, PutPayload, PutResult, RenameOptions, Result as StoreResult, UploadPart,
 };
 use firnline::testing::VirtualClock;
-use firnline::{
-    Clock, DeleteOutcome, Result, SaveOutcome, StateKey, StateStore, StateVersion, StoredState, Timestamp,
-};
+use firnline::{Clock, DeleteOutcome, Result, SaveOutcome, StateKey, StateStore, StateVersion, StoredState, Timestamp};
 use futures::stream::{self, BoxStream, StreamExt};
 
 type Times = Arc<Mutex<BTreeMap<Path, Timestamp>>>;
@@ -256,12 +254,18 @@ impl ObjectStore for YieldingStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
         let listing = self.0.list(prefix);
-        stream::once(give_way()).flat_map(|()| stream::empty()).chain(listing).boxed()
+        stream::once(give_way())
+            .flat_map(|()| stream::empty())
+            .chain(listing)
+            .boxed()
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, StoreResult<ObjectMeta>> {
         let listing = self.0.list_with_offset(prefix, offset);
-        stream::once(give_way()).flat_map(|()| stream::empty()).chain(listing).boxed()
+        stream::once(give_way())
+            .flat_map(|()| stream::empty())
+            .chain(listing)
+            .boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
@@ -303,7 +307,10 @@ impl StateStore for YieldingState {
 
     fn list(&self, prefix: &StateKey) -> BoxStream<'_, Result<StateKey>> {
         let listing = self.0.list(prefix);
-        stream::once(give_way()).flat_map(|()| stream::empty()).chain(listing).boxed()
+        stream::once(give_way())
+            .flat_map(|()| stream::empty())
+            .chain(listing)
+            .boxed()
     }
 }
 
@@ -348,7 +355,9 @@ impl RewindState {
     /// Puts back what a key held `steps` writes ago (nothing, before the first), under its old version.
     pub(super) fn rewind(&self, key: &str, steps: usize) {
         let mut rewind = self.0.lock().unwrap();
-        let Some(values) = rewind.values.get_mut(key) else { return };
+        let Some(values) = rewind.values.get_mut(key) else {
+            return;
+        };
         let old = values.len().checked_sub(steps + 1).and_then(|at| values[at].clone());
         values.push(old);
     }

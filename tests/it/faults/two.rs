@@ -58,7 +58,12 @@ async fn work(rig: Rc<Rig>, inbox: Inbox) {
         };
         if let Some(outcome) = outcome {
             match compactor.finish_job(outcome, rig.now()).await {
-                Ok(report) => { if std::env::var("TRACE").is_ok() { eprintln!("{} {report:?}", rig.now().to_iso()); } rig.report(&report) }
+                Ok(report) => {
+                    if std::env::var("TRACE").is_ok() {
+                        eprintln!("{} {report:?}", rig.now().to_iso());
+                    }
+                    rig.report(&report)
+                }
                 Err(error) => assert!(error.is_retryable(), "{}", error.chain()),
             }
         }
@@ -79,7 +84,9 @@ async fn take_in(compactor: &mut Compactor, rig: &Rig, inbox: &Inbox) {
     if taken.events.is_empty() {
         return;
     }
-    if std::env::var("TRACE").is_ok() { eprintln!("{} {:?}", rig.now().to_iso(), taken.events); }
+    if std::env::var("TRACE").is_ok() {
+        eprintln!("{} {:?}", rig.now().to_iso(), taken.events);
+    }
     let handled = compactor.handle_events(&taken.events, rig.now()).await;
     let mut outcomes = handled.outcomes().iter();
     taken.events.retain(|_| outcomes.next().is_some_and(Result::is_err));
@@ -144,7 +151,10 @@ fn simulate(seed: u64, trouble: Trouble) {
         let wanting: Vec<usize> = (0..workers.len()).filter(|i| workers[*i].wants()).collect();
         if wanting.is_empty() {
             let wakes = workers.iter().filter_map(|worker| worker.asleep_until);
-            let next = wakes.chain(script.next_at()).chain(rig.clock.next_deadline().filter(|at| *at > now)).min();
+            let next = wakes
+                .chain(script.next_at())
+                .chain(rig.clock.next_deadline().filter(|at| *at > now))
+                .min();
             rig.set(next.unwrap_or(now + MINUTE as u64));
             continue;
         }
@@ -156,7 +166,9 @@ fn simulate(seed: u64, trouble: Trouble) {
                 workers[one].asleep_until = Some(now + dice.below(longest as u64));
             } else if dice.below(trouble.deaths) == 0 {
                 workers[one] = Worker::new(&rig, &inbox);
-                if std::env::var("TRACE").is_ok() { eprintln!("{} {} died", now.to_iso(), one); }
+                if std::env::var("TRACE").is_ok() {
+                    eprintln!("{} {} died", now.to_iso(), one);
+                }
             }
         }
     }
@@ -182,21 +194,42 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
 #[test]
 fn two_workers_commit_everything_once() {
     for seed in seeds(60) {
-        simulate(seed, Trouble { workers: 2, sleeps: u64::MAX, deaths: u64::MAX });
+        simulate(
+            seed,
+            Trouble {
+                workers: 2,
+                sleeps: u64::MAX,
+                deaths: u64::MAX,
+            },
+        );
     }
 }
 
 #[test]
 fn two_workers_of_which_one_is_a_zombie_commit_everything_once() {
     for seed in seeds(100) {
-        simulate(seed, Trouble { workers: 2, sleeps: 60, deaths: u64::MAX });
+        simulate(
+            seed,
+            Trouble {
+                workers: 2,
+                sleeps: 60,
+                deaths: u64::MAX,
+            },
+        );
     }
 }
 
 #[test]
 fn three_workers_that_sleep_and_die_commit_everything_once() {
     for seed in seeds(40) {
-        simulate(seed, Trouble { workers: 3, sleeps: 80, deaths: 100 });
+        simulate(
+            seed,
+            Trouble {
+                workers: 3,
+                sleeps: 80,
+                deaths: 100,
+            },
+        );
     }
 }
 
