@@ -3,13 +3,13 @@
 
 use firnline::object_store::ObjectStoreExt;
 use firnline::object_store::path::Path;
-use firnline::testing::Faults;
+use firnline::testing::{Fault, Faults};
 use firnline::{Compactor, Namespace, ObjectEvent, ObjectKey, Status};
 use futures::executor::block_on;
 
 use crate::faults::every;
 use crate::faults::oracle::{check_always, check_end, entries};
-use crate::faults::rig::{DAY, Driver, MINUTE, NAMESPACE, Rig, Script};
+use crate::faults::rig::{DAY, Driver, MINUTE, NAMESPACE, Rig, Script, poll_through};
 use crate::world::{HOUR, World, at};
 
 /// The jobs of a whole run without trouble.
@@ -308,4 +308,101 @@ fn a_lane_that_halts_deletes_nothing_however_long_it_stands() {
     let rig = Rig::new(Faults::none());
     let _ = run_until(&rig, 128);
     check_always(&rig, "before");
+}
+
+/// What has happened to a lane that an operator is called for.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Control,
+    NewestCommit,
+}
+
+/// A damaged world after so many minutes, its lane halted; and the rest of the script.
+fn damaged(minutes: i64, loss: Loss) -> (Rig, Script, Vec<crate::world::Row>) {
+    let mut rig = Rig::new(Faults::none());
+    // Long enough that sources of plans that are in the table are still in the bucket.
+    rig.world.options = rig.world.options.clone().with_delete_grace_ms(6 * 3_600_000);
+    let rest = run_until(&rig, minutes);
+    match loss {
+        Loss::Control => wipe(&rig.truth, |world| world.control.clone(), ""),
+        Loss::NewestCommit => {
+            let newest = entries(&rig).pop().unwrap();
+            block_on(rig.truth.tables.delete(&Path::from(newest.commit))).unwrap();
+        }
+    }
+    let in_table = rig.truth.table_rows(NAMESPACE);
+    (rig, rest, in_table)
+}
+
+fn some_source(rig: &Rig) -> String {
+    rig.truth.sources().pop().unwrap()
+}
+
+/// Opens the lane, has it notified of a file that is there, and goes through the operator's door while it is halted.
+async fn through_the_door(rig: &Rig, loss: Loss, known: String) -> firnline::Result<Compactor> {
+    let mut compactor = rig.open().await?;
+    let _ = compactor.handle_events(&[ObjectEvent::created(known)], rig.now()).await;
+    for _ in 0..2 {
+        if compactor.status(rig.now()).halts.is_empty() {
+            break;
+        }
+        let door = match loss {
+            Loss::Control => compactor.adopt(&users()).await?,
+            Loss::NewestCommit => compactor.replay(&users()).await?,
+        };
+        compactor.go_through(door, rig.now()).await?;
+    }
+    Ok(compactor)
+}
+
+#[test]
+fn a_crash_anywhere_in_a_door_costs_nothing() {
+    for (loss, minutes) in [
+        (Loss::NewestCommit, 160),
+        (Loss::NewestCommit, 62),
+        (Loss::Control, 160),
+    ] {
+        let (rig, ..) = damaged(minutes, loss);
+        let before = rig.faults.operations();
+        block_on(through_the_door(&rig, loss, some_source(&rig))).unwrap();
+        let operations = rig.faults.operations() - before;
+        assert!(operations > 20, "{loss:?}: {operations}");
+        for index in (0..operations).step_by(every(5)) {
+            for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+                let what = format!("{loss:?} after {minutes} minutes, {fault:?} at {index} of {operations}");
+                let (rig, rest, in_table) = damaged(minutes, loss);
+                let _ = rig.faults.clone().and(rig.faults.operations() + index, fault);
+                let broken = poll_through(through_the_door(&rig, loss, some_source(&rig)));
+                drop(broken);
+                rig.faults.restart();
+                rig.set(rig.now() + 10 * MINUTE as u64);
+                let compactor = block_on(through_the_door(&rig, loss, some_source(&rig)))
+                    .unwrap_or_else(|e| panic!("{what}: {}", e.chain()));
+                let (status, script) = go_on(&rig, rest, compactor);
+                assert!(
+                    status.halts.is_empty() && status.windows.is_empty(),
+                    "{what}: {status:#?}"
+                );
+                let rows = rig.truth.table_rows(NAMESPACE);
+                let mut once = rows.clone();
+                once.dedup();
+                assert_eq!(rows, once, "{what}: rows doubled");
+                assert!(in_table.iter().all(|row| rows.contains(row)), "{what}: rows lost");
+                // What is not in the table is in the bucket, where an operator sees it.
+                for source in script.sources.iter().filter(|source| !rows.contains(&source.rows[0])) {
+                    let quarantined = status
+                        .quarantine
+                        .files
+                        .iter()
+                        .any(|file| file.key.as_str() == source.key);
+                    assert!(quarantined, "{what}: `{}` is nowhere", source.key);
+                    assert!(
+                        rig.truth.sources().contains(&source.key),
+                        "{what}: `{}` is gone",
+                        source.key
+                    );
+                }
+            }
+        }
+    }
 }
