@@ -80,7 +80,7 @@ impl LaneWork {
     pub(crate) async fn plan(&mut self, draft: PlanDraft, table: &TableState) -> Result<Option<Plan>, LaneError> {
         let taken = taken_sources(&self.register, draft.window.start, self.manifest.adopted).await?;
         let files = self.within_limit(draft.files).await?;
-        let candidates = self.read(files, &taken).await?;
+        let candidates = self.read(files, &taken, draft.window.start).await?;
         let (mut candidates, schema) = self.unify(candidates, table);
         let Some(schema) = schema else { return Ok(None) };
         let layout = self
@@ -123,6 +123,7 @@ impl LaneWork {
         &mut self,
         files: Vec<SourceFile>,
         taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
+        start: Timestamp,
     ) -> Result<Vec<Candidate>, LaneError> {
         let shared = Arc::clone(&self.shared);
         let reads = futures::stream::iter(files.into_iter().map(|file| {
@@ -132,19 +133,38 @@ impl LaneWork {
         let read: Vec<_> = reads.buffered(CONCURRENT_READS).collect().await;
         let mut candidates = Vec::with_capacity(read.len());
         let mut unavailable = Vec::new();
+        let mut vanished = Vec::new();
         for (file, footer) in read {
             match footer {
                 Ok(footer) => candidates.extend(self.judge(file, footer, taken)),
-                // A file that is taken and gone has been reclaimed.
-                Err(SourceError::Bad(QuarantineReason::Vanished)) if taken.contains_key(&file.key) => {
-                    self.found.taken.push(file.key);
-                }
+                Err(SourceError::Bad(QuarantineReason::Vanished)) => vanished.push(file),
                 Err(SourceError::Bad(reason)) => self.found.quarantined.push((file, reason)),
                 Err(SourceError::Unavailable(error)) => unavailable.push((file, error)),
             }
         }
+        self.judge_vanished(vanished, start).await?;
         self.wait_for(unavailable, candidates.is_empty()).await?;
         Ok(candidates)
+    }
+
+    /// A file that is gone and in a plan has been reclaimed; the register is read again first, since others may
+    /// have planned, committed and reclaimed it since this turn began.
+    async fn judge_vanished(&mut self, vanished: Vec<SourceFile>, start: Timestamp) -> Result<(), LaneError> {
+        if vanished.is_empty() {
+            return Ok(());
+        }
+        // Into a copy: this turn plans from the register as it was when the table was read.
+        let mut register = self.register.clone();
+        register.refresh().await?;
+        let taken = taken_sources(&register, start, self.manifest.adopted).await?;
+        for file in vanished {
+            if taken.contains_key(&file.key) {
+                self.found.taken.push(file.key);
+            } else {
+                self.found.quarantined.push((file, QuarantineReason::Vanished));
+            }
+        }
+        Ok(())
     }
 
     /// Drops a source that is taken already; another content under a taken key goes by the policy.

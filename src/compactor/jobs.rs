@@ -142,8 +142,7 @@ impl Compactor {
         for slot in self.lanes.values_mut() {
             let LaneSlot::Open(lane) = slot else { continue };
             if lane.halted.as_ref().is_some_and(|halted| halted.look_again_at <= now) && !lane.working.is_busy() {
-                lane.resume(&mut self.tracker);
-                lane.unsettled = true;
+                lane.try_again(&mut self.tracker);
             }
             for file in lane.shelf.rested(now) {
                 let key = file.key.clone();
@@ -336,7 +335,12 @@ impl Compactor {
             }
         };
         match result {
-            Ok(()) => lane.backoff.succeeded(),
+            Ok(()) => {
+                lane.backoff.succeeded();
+                if lane.halted.is_none() {
+                    lane.end_trial(tracker, self.shared.options.delete_grace_ms, now);
+                }
+            }
             Err(LaneError::Halted(halt)) => {
                 report.halted = Some(halt.clone());
                 lane.halt(tracker, halt, now);

@@ -42,6 +42,9 @@ pub(crate) struct Lane {
     pub(crate) shelf: Shelf,
     pub(crate) memory: LaneMemory,
     pub(crate) halted: Option<Halted>,
+    /// Whether a lane that was halted looks if its halt is mended: it plans nothing until its turn and the
+    /// reclaims that are due, which could halt it again, have gone well.
+    pub(crate) on_trial: bool,
     pub(crate) backoff: Backoff,
     pub(crate) progress: Progress,
     /// Whether a turn is wanted even without a draft: a plan may be undecided.
@@ -94,9 +97,17 @@ struct Documents {
     base: StateKey,
     lane: Document,
     roster: Document,
-    windows: BTreeMap<Timestamp, Document>,
+    windows: BTreeMap<Timestamp, WindowDocument>,
     /// What the state store holds of [`LaneMemory`].
     saved: Option<LaneMemory>,
+}
+
+/// The saved pending files of a window.
+#[derive(Debug)]
+struct WindowDocument {
+    document: Document,
+    /// The entries that the tracker has been given or has given. Others were recorded by other workers.
+    known: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -159,6 +170,7 @@ impl Lane {
             shelf,
             memory,
             halted: None,
+            on_trial: false,
             backoff: Backoff::default(),
             progress: Progress::default(),
             unsettled: true,
@@ -181,28 +193,17 @@ impl Lane {
 
     /// Hands the saved windows and writers to the tracker.
     fn fill(&self, tracker: &mut WindowTracker) -> Result<()> {
-        for (start, document) in &self.documents.windows {
+        for (start, window) in &self.documents.windows {
             let mut files = Vec::new();
-            for (_, text) in document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX)) {
+            for (_, text) in window.document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX)) {
                 files.push(decode::<FileRecord>(text)?);
             }
-            match document.get(WINDOW) {
-                Some(text) => {
-                    let record = WindowRecord { files, ..decode(text)? };
-                    tracker.join_window(&self.namespace, record);
-                }
+            let record = match window.document.get(WINDOW) {
+                Some(text) => WindowRecord { files, ..decode(text)? },
                 // A crash came between two chunks: the files are pending all the same.
-                None => {
-                    let record = WindowRecord {
-                        start: *start,
-                        generation: 0,
-                        exempt: false,
-                        voided: false,
-                        files,
-                    };
-                    tracker.join_window(&self.namespace, record);
-                }
-            }
+                None => record_of_files(*start, files),
+            };
+            tracker.join_window(&self.namespace, record);
         }
         if let Some(text) = self.documents.roster.get(ROSTER) {
             // Writers come back with their next file; garbage costs a timeout, not a row.
@@ -366,9 +367,19 @@ impl Lane {
         });
     }
 
-    /// Lets the lane go on.
-    pub(crate) fn resume(&mut self, tracker: &mut WindowTracker) {
-        if self.halted.take().is_some() {
+    /// Lets a halted lane look whether it can go on.
+    pub(crate) fn try_again(&mut self, tracker: &mut WindowTracker) {
+        let Some(halted) = self.halted.take() else { return };
+        self.unsettled = true;
+        self.on_trial = halted.halt.needs_operator();
+        tracker.pause(&self.namespace, self.on_trial);
+    }
+
+    /// Lets a lane on trial plan again once nothing that could halt it is left to be done.
+    pub(crate) fn end_trial(&mut self, tracker: &mut WindowTracker, grace_ms: u64, now: Timestamp) {
+        let is_due = |seq: &Seq| self.reclaim_due(*seq, grace_ms, now).is_some_and(|at| at <= now);
+        if self.on_trial && !self.unsettled && !self.to_reclaim.iter().any(is_due) {
+            self.on_trial = false;
             tracker.pause(&self.namespace, false);
         }
     }
@@ -407,6 +418,8 @@ impl Lane {
         }
     }
 
+    /// Saves the pending files of a window, and takes over those that other workers have recorded in it: they are
+    /// acknowledged, and their worker may be gone.
     async fn save_window(
         &mut self,
         store: &dyn StateStore,
@@ -418,27 +431,42 @@ impl Lane {
             None => BTreeMap::new(),
         };
         if !self.documents.windows.contains_key(&start) {
-            let base = self.documents.window_key(start);
-            let document = Document::open(store, base).await?;
-            self.documents.windows.insert(start, document);
+            let document = Document::open(store, self.documents.window_key(start)).await?;
+            let known = BTreeSet::new();
+            self.documents.windows.insert(start, WindowDocument { document, known });
         }
-        let Some(document) = self.documents.windows.get_mut(&start) else {
+        let Some(window) = self.documents.windows.get_mut(&start) else {
             return Ok(());
         };
-        let mut changes: BTreeMap<String, Option<String>> = document
+        let dropped = |name: &str| window.known.contains(name) && !wanted.contains_key(name);
+        let mut changes: BTreeMap<String, Option<String>> = window
+            .document
             .iter()
-            .filter(|(name, _)| !wanted.contains_key(*name))
+            .filter(|(name, _)| dropped(name))
             .map(|(name, _)| (name.to_owned(), None))
             .collect();
-        for (name, text) in wanted {
-            if document.get(&name) != Some(text.as_str()) {
-                changes.insert(name, Some(text));
+        window.known.extend(wanted.keys().cloned());
+        for (name, text) in &wanted {
+            if window.document.get(name) != Some(text.as_str()) {
+                changes.insert(name.clone(), Some(text.clone()));
             }
         }
         if !changes.is_empty() {
-            document.apply(store, &changes).await?;
+            window.document.apply(store, &changes).await?;
         }
-        if document.iter().next().is_none() {
+        window.known = wanted.into_keys().collect();
+        let mut theirs = Vec::new();
+        for (name, text) in window.document.iter() {
+            if name.starts_with(FILE_PREFIX) && !window.known.contains(name) {
+                theirs.push((name.to_owned(), decode::<FileRecord>(text)?));
+            }
+        }
+        if !theirs.is_empty() {
+            let (names, files): (Vec<_>, Vec<_>) = theirs.into_iter().unzip();
+            window.known.extend(names);
+            tracker.join_window(&self.namespace, record_of_files(start, files));
+        }
+        if window.document.iter().next().is_none() {
             self.documents.windows.remove(&start);
         }
         Ok(())
@@ -498,7 +526,8 @@ impl Documents {
         let mut windows = BTreeMap::new();
         for start in starts {
             let document = Document::open(store, all_windows.join(&start.to_string())).await?;
-            windows.insert(Timestamp::from_millis(start), document);
+            let known = document.iter().map(|(name, _)| name.to_owned()).collect();
+            windows.insert(Timestamp::from_millis(start), WindowDocument { document, known });
         }
         Ok(Self {
             base,
@@ -511,6 +540,17 @@ impl Documents {
 
     fn window_key(&self, start: Timestamp) -> StateKey {
         self.base.join("windows").join(&start.as_millis().to_string())
+    }
+}
+
+/// A window of which nothing but its files is known.
+fn record_of_files(start: Timestamp, files: Vec<FileRecord>) -> WindowRecord {
+    WindowRecord {
+        start,
+        generation: 0,
+        exempt: false,
+        voided: false,
+        files,
     }
 }
 

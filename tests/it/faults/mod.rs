@@ -4,6 +4,9 @@
 //! What holds is judged from outside: by the stores' content and the log of the operations on them.
 #![cfg(feature = "testing")]
 
+mod events;
+mod foreign;
+mod loss;
 mod one;
 mod oracle;
 mod rig;

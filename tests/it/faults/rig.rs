@@ -98,6 +98,11 @@ impl Rig {
         self.clock.set(now);
     }
 
+    /// The tables' store below the one that counts operations.
+    pub(super) fn tables_below(&self) -> Arc<dyn ObjectStore> {
+        self.tables.below()
+    }
+
     /// When an operation began.
     pub(super) fn time_of(&self, operation: usize) -> Timestamp {
         let moments = self.moments.lock().unwrap();
@@ -241,7 +246,7 @@ pub(super) struct Driver<'r> {
     pub(super) script: Script,
     pub(super) compactor: Option<Compactor>,
     /// Events that were not acknowledged.
-    queue: Vec<ObjectEvent>,
+    pub(super) queue: Vec<ObjectEvent>,
     again_at: Option<Timestamp>,
     /// Jobs so far.
     pub(super) jobs: usize,
@@ -364,7 +369,8 @@ impl<'r> Driver<'r> {
                 None => self.queue = queue,
             }
             if !self.queue.is_empty() {
-                self.again();
+                // A queue's visibility timeout.
+                self.again_at = Some(now + 5 * MINUTE as u64);
             }
         }
         for jobs in 0.. {

@@ -49,6 +49,10 @@ impl ClockedStore {
         self.meanwhile.lock().unwrap().1 = Some((index, what));
     }
 
+    pub(super) fn below(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.inner)
+    }
+
     /// How many operations there were.
     pub(super) fn operations(&self) -> usize {
         self.meanwhile.lock().unwrap().0

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use firnline::testing::{Faults, SeededRandomness};
+use firnline::testing::{Fault, Faults, SeededRandomness};
 use firnline::{Clock, Compactor, ObjectEvent, Timestamp};
 use futures::StreamExt;
+use futures::executor::block_on;
 use futures::future::{Either, LocalBoxFuture, select};
 use futures::stream::FuturesUnordered;
 
 use crate::faults::full;
 use crate::faults::oracle::check_end;
-use crate::faults::rig::{DAY, Driver, Flag, MINUTE, Rig, Script};
+use crate::faults::rig::{DAY, Driver, Flag, Happening, MINUTE, Rig, Script};
 use crate::world::{HOUR, at};
 
 /// Messages that are waiting; one that is not acknowledged comes back.
@@ -35,7 +36,13 @@ impl Drop for Taken {
 
 /// A worker's whole life.
 async fn work(rig: Rc<Rig>, inbox: Inbox) {
-    let mut compactor = rig.open().await.unwrap();
+    let mut compactor = loop {
+        match rig.open().await {
+            Ok(compactor) => break compactor,
+            Err(error) => assert!(error.is_retryable(), "{}", error.chain()),
+        }
+        rig.clock.sleep_until(rig.now() + MINUTE as u64).await;
+    };
     let mut jobs = FuturesUnordered::new();
     loop {
         take_in(&mut compactor, &rig, &inbox).await;
@@ -57,12 +64,16 @@ async fn work(rig: Rc<Rig>, inbox: Inbox) {
         };
         if let Some(outcome) = outcome {
             match compactor.finish_job(outcome, rig.now()).await {
+<<<<<<< HEAD
                 Ok(report) => {
                     if std::env::var("TRACE").is_ok() {
                         eprintln!("{} {report:?}", rig.now().to_iso());
                     }
                     rig.report(&report)
                 }
+=======
+                Ok(report) => rig.report(&report),
+>>>>>>> faults
                 Err(error) => assert!(error.is_retryable(), "{}", error.chain()),
             }
         }
@@ -83,9 +94,12 @@ async fn take_in(compactor: &mut Compactor, rig: &Rig, inbox: &Inbox) {
     if taken.events.is_empty() {
         return;
     }
+<<<<<<< HEAD
     if std::env::var("TRACE").is_ok() {
         eprintln!("{} {:?}", rig.now().to_iso(), taken.events);
     }
+=======
+>>>>>>> faults
     let handled = compactor.handle_events(&taken.events, rig.now()).await;
     let mut outcomes = handled.outcomes().iter();
     taken.events.retain(|_| outcomes.next().is_some_and(Result::is_err));
@@ -128,12 +142,28 @@ struct Trouble {
     sleeps: u64,
     /// One of so many steps kills a worker.
     deaths: u64,
+    /// One of so many operations goes wrong.
+    faults: u64,
 }
+
+/// What goes wrong with single operations.
+const FAULTS: [Fault; 4] = [
+    Fault::AppliedButError,
+    Fault::ErrorNotApplied,
+    Fault::Throttle,
+    Fault::TornBody,
+];
 
 fn simulate(seed: u64, trouble: Trouble) {
     let what = format!("seed {seed}, {trouble:?}");
-    let rig = Rc::new(Rig::with(Faults::none(), true, seed));
     let dice = SeededRandomness::new(seed ^ 0x5eed);
+    let mut faults = Faults::none();
+    for index in 0..1_000 {
+        if dice.below(trouble.faults) == 0 {
+            faults = faults.and(index, FAULTS[dice.below(FAULTS.len() as u64) as usize]);
+        }
+    }
+    let rig = Rc::new(Rig::with(faults, true, seed));
     let mut script = Script::whole_run();
     let inbox = Inbox::default();
     let mut workers: Vec<_> = (0..trouble.workers).map(|_| Worker::new(&rig, &inbox)).collect();
@@ -165,9 +195,12 @@ fn simulate(seed: u64, trouble: Trouble) {
                 workers[one].asleep_until = Some(now + dice.below(longest as u64));
             } else if dice.below(trouble.deaths) == 0 {
                 workers[one] = Worker::new(&rig, &inbox);
+<<<<<<< HEAD
                 if std::env::var("TRACE").is_ok() {
                     eprintln!("{} {} died", now.to_iso(), one);
                 }
+=======
+>>>>>>> faults
             }
         }
     }
@@ -199,6 +232,10 @@ fn two_workers_commit_everything_once() {
                 workers: 2,
                 sleeps: u64::MAX,
                 deaths: u64::MAX,
+<<<<<<< HEAD
+=======
+                faults: u64::MAX,
+>>>>>>> faults
             },
         );
     }
@@ -213,6 +250,10 @@ fn two_workers_of_which_one_is_a_zombie_commit_everything_once() {
                 workers: 2,
                 sleeps: 60,
                 deaths: u64::MAX,
+<<<<<<< HEAD
+=======
+                faults: u64::MAX,
+>>>>>>> faults
             },
         );
     }
@@ -227,7 +268,48 @@ fn three_workers_that_sleep_and_die_commit_everything_once() {
                 workers: 3,
                 sleeps: 80,
                 deaths: 100,
+<<<<<<< HEAD
             },
         );
+=======
+                faults: u64::MAX,
+            },
+        );
+    }
+}
+
+#[test]
+fn a_file_that_one_worker_has_recorded_is_not_forgotten_by_another() {
+    let rig = Rig::new(Faults::none());
+    let mut script = Script::whole_run();
+    script.steps.clear();
+    for (minute, index) in [(1, 0), (2, 1), (3, 2), (5, 6)] {
+        let moment = at(HOUR + minute * MINUTE);
+        script.steps.push_back((moment, Happening::Written(index)));
+        script.steps.push_back((moment, Happening::Notified(index)));
+    }
+    let mut workers = [block_on(rig.open()).unwrap(), block_on(rig.open()).unwrap()];
+    for turn in [0, 1, 0, 0] {
+        rig.set(script.next_at().unwrap());
+        let events = script.happen(&rig);
+        let handled = block_on(workers[turn].handle_events(&events, rig.now()));
+        assert!(handled.all_saved(), "{handled:?}");
+    }
+    drop(workers);
+    let status = block_on(rig.open()).unwrap().status(rig.now());
+    assert_eq!(status.windows[0].file_count, 4, "{status:#?}");
+}
+
+#[test]
+fn two_workers_whose_operations_fail_commit_everything_once() {
+    for seed in seeds(60) {
+        let trouble = Trouble {
+            workers: 2,
+            sleeps: 200,
+            deaths: 300,
+            faults: 30,
+        };
+        simulate(seed, trouble);
+>>>>>>> faults
     }
 }
