@@ -133,3 +133,61 @@ pub(crate) async fn all_there(layout: &TableLayout, files: &[DataFile]) -> Resul
     }));
     looks.buffered(8).try_all(|there| async move { there }).await
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::state::MemoryStateStore;
+
+    #[test]
+    fn the_count_begins_anew_with_another_plan_and_what_is_not_of_a_plan_stays() {
+        let attempts = Attempts {
+            seq: Seq::new(3),
+            started: 4,
+            uploaded: Some(AttemptId::from_u64(9)),
+            limit_bytes: Some(100),
+            unreadable: BTreeMap::from([(ObjectKey::new("k"), Timestamp::from_millis(1))]),
+        };
+        assert_eq!(attempts.clone().of(Seq::new(3)), attempts);
+        let next = Attempts {
+            seq: Seq::new(4),
+            started: 0,
+            uploaded: None,
+            ..attempts.clone()
+        };
+        assert_eq!(attempts.of(Seq::new(4)), next);
+    }
+
+    #[test]
+    fn a_limit_doubles_with_every_commit_until_it_is_none() {
+        let mut attempts = Attempts {
+            limit_bytes: Some(30),
+            ..Attempts::default()
+        };
+        let limits = std::iter::from_fn(|| {
+            attempts.succeeded(100);
+            attempts.limit_bytes
+        });
+        assert_eq!(limits.collect::<Vec<_>>(), [60]);
+        assert_eq!(attempts.limit_bytes, None);
+    }
+
+    #[test]
+    fn every_update_of_two_workers_counts_and_garbage_is_as_good_as_nothing() {
+        block_on(async {
+            let store = MemoryStateStore::new();
+            let key = AttemptsKey(StateKey::new(["attempts"]));
+            let saved = store.save(&key.0, "garbage".into(), None).await.unwrap();
+            assert!(matches!(saved, SaveOutcome::Saved(_)));
+            assert_eq!(key.load(&store).await.unwrap().0, Attempts::default());
+            let count = |attempts: &mut Attempts| attempts.started += 1;
+            let (one, two) = futures::join!(key.update(&store, count), key.update(&store, count));
+            let mut started = [one.unwrap().started, two.unwrap().started];
+            started.sort_unstable();
+            assert_eq!(started, [1, 2]);
+            assert_eq!(key.load(&store).await.unwrap().0.started, 2);
+        });
+    }
+}

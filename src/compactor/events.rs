@@ -135,10 +135,12 @@ impl Compactor {
         sighting: Sighting,
         now: Timestamp,
     ) -> Result<(Option<EventOutcome>, Option<Option<Namespace>>)> {
+        // A listing repeats itself; only notifications are counted.
+        let told = matches!(sighting, Sighting::Event);
         let name = match self.shared.parser.parse(key) {
             Ok(name) => name,
             Err(NotSourceFile::OutsidePrefix | NotSourceFile::Unrelated) => {
-                self.counters.unrelated_keys += 1;
+                self.counters.unrelated_keys += u64::from(told);
                 return Ok((Some(EventOutcome::Ignored), None));
             }
             Err(NotSourceFile::Malformed(name)) => {
@@ -177,9 +179,7 @@ impl Compactor {
         match lanes.get_mut(&namespace) {
             Some(LaneSlot::Open(lane)) => {
                 let outcome = lane.sight(shared, tracker, file, sighting, now).await?;
-                if outcome == Some(EventOutcome::Duplicate) {
-                    counters.duplicates += 1;
-                }
+                counters.duplicates += u64::from(told && outcome == Some(EventOutcome::Duplicate));
                 Ok((outcome, Some(Some(namespace))))
             }
             Some(LaneSlot::Refused { halt, .. }) => {

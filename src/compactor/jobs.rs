@@ -109,6 +109,7 @@ impl Compactor {
         }
         let not_before = lane.backoff.not_before.unwrap_or(Timestamp::MIN);
         let turn = (lane.unsettled && !lane.working.is_busy()).then_some(not_before);
+        let not_before = lane.reclaim_backoff.not_before.unwrap_or(Timestamp::MIN);
         let grace = self.shared.options.delete_grace_ms;
         let reclaims = lane.to_reclaim.iter().filter(|_| !lane.reclaiming.is_busy());
         let reclaim = reclaims.filter_map(|seq| lane.reclaim_due(*seq, grace, now)).min();
@@ -199,7 +200,7 @@ impl Compactor {
         let grace = self.shared.options.delete_grace_ms;
         for (namespace, slot) in &mut self.lanes {
             let LaneSlot::Open(lane) = slot else { continue };
-            if lane.halted.is_some() || lane.reclaiming.is_busy() || !lane.backoff.may_run(now) {
+            if lane.halted.is_some() || lane.reclaiming.is_busy() || !lane.reclaim_backoff.may_run(now) {
                 continue;
             }
             let due = |seq: &Seq| lane.reclaim_due(*seq, grace, now).is_some_and(|at| at <= now);
@@ -247,7 +248,7 @@ impl Compactor {
             let idle = lane.halted.is_none()
                 && !lane.working.is_busy()
                 && !lane.reclaiming.is_busy()
-                && lane.backoff.may_run(now);
+                && lane.reclaim_backoff.may_run(now);
             (idle && self.upkeep_due(lane)? <= now).then(|| namespace.clone())
         })?;
         let lane = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut)?;
@@ -292,6 +293,7 @@ impl Compactor {
         let Some(lane) = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut) else {
             return Ok(report);
         };
+        let is_turn = matches!(done, Done::Lane { .. });
         let random = self.shared.randomness.random_u128();
         let tracker = &mut self.tracker;
         let result = match done {
@@ -334,22 +336,30 @@ impl Compactor {
                 result.and(raised.map_err(LaneError::from))
             }
         };
+        let backoff = if is_turn {
+            &mut lane.backoff
+        } else {
+            &mut lane.reclaim_backoff
+        };
         match result {
+<<<<<<< HEAD
             Ok(()) => {
                 lane.backoff.succeeded();
                 if lane.halted.is_none() {
                     lane.end_trial(tracker, self.shared.options.delete_grace_ms, now);
                 }
             }
+=======
+            Ok(()) => backoff.succeeded(),
+>>>>>>> protocol
             Err(LaneError::Halted(halt)) => {
                 report.halted = Some(halt.clone());
                 lane.halt(tracker, halt, now);
             }
             Err(LaneError::Failed(error)) => {
-                lane.backoff.failed(now, &error, random);
-                // The draft of a job that is still under way is its own.
-                if !lane.working.is_busy() {
-                    tracker.abandoned(&namespace, lane.backoff.not_before);
+                backoff.failed(now, &error, random);
+                if is_turn {
+                    tracker.abandoned(&namespace, backoff.not_before);
                 }
                 report.error = Some(error);
             }

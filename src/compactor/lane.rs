@@ -42,10 +42,16 @@ pub(crate) struct Lane {
     pub(crate) shelf: Shelf,
     pub(crate) memory: LaneMemory,
     pub(crate) halted: Option<Halted>,
+<<<<<<< HEAD
     /// Whether a lane that was halted looks if its halt is mended: it plans nothing until its turn and the
     /// reclaims that are due, which could halt it again, have gone well.
     pub(crate) on_trial: bool,
+=======
+    /// Of turns, that is of planning, merging and committing.
+>>>>>>> protocol
     pub(crate) backoff: Backoff,
+    /// Of reclaim and upkeep: who may not delete can still compact.
+    pub(crate) reclaim_backoff: Backoff,
     pub(crate) progress: Progress,
     /// Whether a turn is wanted even without a draft: a plan may be undecided.
     pub(crate) unsettled: bool,
@@ -172,6 +178,7 @@ impl Lane {
             halted: None,
             on_trial: false,
             backoff: Backoff::default(),
+            reclaim_backoff: Backoff::default(),
             progress: Progress::default(),
             unsettled: true,
             to_reclaim: BTreeSet::new(),
@@ -612,5 +619,64 @@ impl Busy {
             self.0 = None;
         }
         dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away() -> Error {
+        Error::new(ErrorKind::Unavailable, "away")
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_up_to_a_quarter_is_random() {
+        let mut backoff = Backoff::default();
+        let now = Timestamp::from_millis(1_000_000);
+        assert!(backoff.may_run(now));
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            backoff.failed(now, &away(), 0);
+            pauses.push(backoff.not_before.unwrap().millis_since(now) / 1_000);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert_eq!(
+            (backoff.may_run(now + 299_999), backoff.may_run(now + 300_000)),
+            (false, true)
+        );
+        assert_eq!(backoff.last_error.as_deref(), Some("away"));
+        backoff.succeeded();
+        assert!(backoff.may_run(now) && backoff.last_error.is_none());
+        backoff.failed(now, &away(), 250);
+        assert_eq!(backoff.not_before, Some(now + 1_250));
+        backoff.succeeded();
+        backoff.failed(now, &away(), 251);
+        assert_eq!(backoff.not_before, Some(now + 1_000));
+    }
+
+    #[test]
+    fn what_is_reclaimed_out_of_turn_is_remembered_until_the_gap_is_closed() {
+        let mut memory = LaneMemory::default();
+        let void = |seq: Seq| seq == Seq::new(2);
+        memory.reclaimed(Seq::new(3), void);
+        assert_eq!((memory.reclaimed_to, memory.reclaimed.len()), (Seq::ZERO, 1));
+        assert!(memory.is_reclaimed(Seq::new(3)) && !memory.is_reclaimed(Seq::new(1)));
+        memory.reclaimed(Seq::new(1), void);
+        assert_eq!((memory.reclaimed_to, memory.reclaimed.len()), (Seq::new(3), 0));
+    }
+
+    #[test]
+    fn a_job_is_busy_until_its_token_is_finished_or_dropped() {
+        let mut busy = Busy::default();
+        assert!(!busy.is_busy() && !busy.is_dropped());
+        let token = busy.start();
+        assert!(busy.is_busy() && !busy.was_dropped());
+        assert!(!busy.finish(&Arc::new(())), "another job's token");
+        assert!(busy.finish(&token));
+        assert!(!busy.is_busy() && !busy.is_dropped());
+        drop(busy.start());
+        assert!(busy.is_dropped());
+        assert!(busy.was_dropped() && !busy.was_dropped(), "says so once");
     }
 }

@@ -91,7 +91,11 @@ fn plans(lane: &Lane) -> Vec<PlanStatus> {
     let undecided = (head > lane.register.newest_decided()).then_some(head);
     let reclaiming = lane.to_reclaim.iter().copied().filter_map(|seq| {
         let decision = lane.register.decision(seq)?;
-        Some(plan_status(lane, seq, PlanPhase::Reclaiming, 0, decision.decided_at))
+        let last_error = lane.reclaim_backoff.last_error.clone();
+        Some(PlanStatus {
+            last_error,
+            ..plan_status(lane, seq, PlanPhase::Reclaiming, 0, decision.decided_at)
+        })
     });
     let mut plans: Vec<_> = reclaiming.collect();
     match running {

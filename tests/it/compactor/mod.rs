@@ -1,7 +1,21 @@
 //! The whole way: notifications in, a table out, sources reclaimed.
 
+<<<<<<< HEAD
+=======
+mod doors;
+mod grace;
+mod invoked;
+mod late;
+mod many;
+mod reconcile;
+mod run_loop;
+mod settings;
+>>>>>>> protocol
 mod sources;
 mod support;
+mod upkeep;
+#[cfg(feature = "testing")]
+mod yielding;
 
 use futures::executor::block_on;
 
