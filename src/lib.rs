@@ -37,6 +37,7 @@ mod status;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 mod time;
+mod trace;
 mod window;
 
 pub use arrow;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
@@ -48,12 +48,22 @@ pub(crate) async fn reclaim(
         );
         return Err(Halt::RegisterWrong { seq, detail }.into());
     }
-    let looks = futures::stream::iter(plan.sources.iter().map(|source| async move {
-        let path = bucket.path(source.key.as_str())?;
-        let found = head(bucket.store().as_ref(), &path).await?;
-        Ok::<_, Error>((source, path, found))
-    }));
-    let looked: Vec<_> = looks.buffered(CONCURRENT_REQUESTS).try_collect().await?;
+    let looks: Vec<_> = plan
+        .sources
+        .iter()
+        .map(|source| {
+            let look = async move {
+                let path = bucket.path(source.key.as_str())?;
+                let found = head(bucket.store().as_ref(), &path).await?;
+                Ok::<_, Error>((source, path, found))
+            };
+            look.boxed()
+        })
+        .collect();
+    let looked: Vec<_> = futures::stream::iter(looks)
+        .buffered(CONCURRENT_REQUESTS)
+        .try_collect()
+        .await?;
     let mut reclaimed = Reclaimed::default();
     let mut paths = Vec::new();
     for (source, path, found) in looked {

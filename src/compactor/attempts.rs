@@ -1,6 +1,6 @@
 //! The memory of a lane's attempts: how many were started, and which files the last one uploaded.
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::data_file::DataFile;
@@ -126,12 +126,20 @@ pub(crate) async fn load_files(
 
 /// Whether all files are where they should be, in their full size.
 pub(crate) async fn all_there(layout: &TableLayout, files: &[DataFile]) -> Result<bool> {
-    let looks = futures::stream::iter(files.iter().map(|file| async move {
-        let path = crate::place::parse_path(&file.path)?;
-        let found = head(layout.store.as_ref(), &path).await?;
-        Ok::<_, Error>(found.is_some_and(|meta| meta.size == file.size))
-    }));
-    looks.buffered(8).try_all(|there| async move { there }).await
+    // Gathered first: a closure that is held while the stream is polled would not be `Send` for every lifetime.
+    let looks: Vec<_> = files
+        .iter()
+        .map(|file| {
+            let look = async move {
+                let path = crate::place::parse_path(&file.path)?;
+                let found = head(layout.store.as_ref(), &path).await?;
+                Ok::<_, Error>(found.is_some_and(|meta| meta.size == file.size))
+            };
+            look.boxed()
+        })
+        .collect();
+    let looked: Vec<bool> = futures::stream::iter(looks).buffered(8).try_collect().await?;
+    Ok(looked.into_iter().all(|there| there))
 }
 
 #[cfg(test)]

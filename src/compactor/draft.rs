@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 
 use crate::compactor::lane_work::{CONCURRENT_READS, LaneWork, table_error};
 use crate::compactor::shared::Shared;
@@ -47,7 +47,8 @@ pub(crate) async fn taken_sources(
     adopted: bool,
 ) -> Result<BTreeMap<ObjectKey, Vec<TakenSource>>, LaneError> {
     let mut taken: BTreeMap<ObjectKey, Vec<TakenSource>> = BTreeMap::new();
-    for seq in register.covering(start) {
+    let seqs: Vec<_> = register.covering(start).collect();
+    for seq in seqs {
         for source in register.load_plan(seq).await?.sources {
             taken.entry(source.key).or_default().push(TakenSource {
                 etag: source.etag,
@@ -126,11 +127,8 @@ impl LaneWork {
         start: Timestamp,
     ) -> Result<Vec<Candidate>, LaneError> {
         let shared = Arc::clone(&self.shared);
-        let reads = futures::stream::iter(files.into_iter().map(|file| {
-            let shared = &shared;
-            look_into(shared, file)
-        }));
-        let read: Vec<_> = reads.buffered(CONCURRENT_READS).collect().await;
+        let reads: Vec<_> = files.into_iter().map(|file| look_into(&shared, file).boxed()).collect();
+        let read: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_READS).collect().await;
         let mut candidates = Vec::with_capacity(read.len());
         let mut unavailable = Vec::new();
         let mut vanished = Vec::new();

@@ -15,6 +15,7 @@ use crate::naming::Namespace;
 use crate::reclaim::{Reclaimed, reclaim};
 use crate::sink::TableSink;
 use crate::time::Timestamp;
+use crate::trace::in_job_span;
 
 /// Work of one lane: merging and committing a window, deleting reclaimed sources, or sweeping orphans.
 ///
@@ -61,7 +62,7 @@ pub struct JobOutcome {
 #[derive(Debug)]
 pub(crate) enum Done {
     Lane {
-        register: Register,
+        register: Box<Register>,
         found: Found,
         result: Result<(), LaneError>,
     },
@@ -94,6 +95,12 @@ impl Job {
     ///
     /// A panic in a part that the host has supplied ends this job only: it is caught and reported.
     pub async fn run(self) -> JobOutcome {
+        let (namespace, kind) = (self.namespace.clone(), self.kind());
+        // Boxed, since it holds a merge.
+        in_job_span(namespace.as_str(), kind, self.work().boxed()).await
+    }
+
+    async fn work(self) -> JobOutcome {
         let Self {
             namespace,
             token,
@@ -102,10 +109,10 @@ impl Job {
         } = self;
         let done = match work {
             Work::Lane(mut work) => {
-                let result = caught(work.run()).await;
+                let result = caught(work.run().boxed()).await;
                 let LaneWork { register, found, .. } = *work;
                 Done::Lane {
-                    register,
+                    register: Box::new(register),
                     found,
                     result,
                 }

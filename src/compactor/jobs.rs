@@ -15,6 +15,7 @@ use crate::quarantine::QuarantineReason;
 use crate::reclaim::Reclaimed;
 use crate::sink::{BadSource, Outcome, OutputFile};
 use crate::time::Timestamp;
+use crate::trace::event;
 use crate::window::{Arrival, Observed, PlanDraft, WindowTracker};
 
 /// Most plans whose sources one job deletes.
@@ -41,6 +42,31 @@ pub struct JobReport {
     pub error: Option<Error>,
     /// Why the lane stands still now.
     pub halted: Option<Halt>,
+}
+
+impl JobReport {
+    /// Tells the host's subscriber.
+    #[cfg_attr(
+        not(feature = "tracing"),
+        expect(unused_variables, clippy::unused_self, reason = "nobody listens")
+    )]
+    fn trace(&self, namespace: &Namespace) {
+        for plan in &self.committed {
+            event!(info, %namespace, seq = plan.seq.get(), window = plan.window_key, sources = plan.sources, rows = plan.rows, "committed");
+        }
+        for seq in &self.voided {
+            event!(warn, %namespace, seq = seq.get(), "voided");
+        }
+        for (key, reason) in &self.quarantined {
+            event!(warn, %namespace, %key, %reason, "set aside");
+        }
+        if let Some(error) = &self.error {
+            event!(warn, %namespace, error = error.chain(), "job failed, it is tried again");
+        }
+        if let Some(halt) = &self.halted {
+            event!(error, %namespace, %halt, "lane halted");
+        }
+    }
 }
 
 /// A plan whose rows are in the table.
@@ -308,7 +334,7 @@ impl Compactor {
                 }
                 lane.progress.set(None);
                 lane.unsettled = result.is_err();
-                lane.register.catch_up(register);
+                lane.register.catch_up(*register);
                 let took_ms = now.millis_since(started_at);
                 let derived = lane.take_over(tracker, found, now, took_ms, &mut report).await;
                 // Only now: until then the tracker knows which files have changed since they were drafted.
@@ -333,7 +359,7 @@ impl Compactor {
                     }
                     None => Ok(()),
                 };
-                result.and(raised.map_err(LaneError::from))
+                result.and_then(|()| raised.map_err(LaneError::from))
             }
         };
         let backoff = if is_turn {
@@ -342,16 +368,12 @@ impl Compactor {
             &mut lane.reclaim_backoff
         };
         match result {
-<<<<<<< HEAD
             Ok(()) => {
-                lane.backoff.succeeded();
+                backoff.succeeded();
                 if lane.halted.is_none() {
                     lane.end_trial(tracker, self.shared.options.delete_grace_ms, now);
                 }
             }
-=======
-            Ok(()) => backoff.succeeded(),
->>>>>>> protocol
             Err(LaneError::Halted(halt)) => {
                 report.halted = Some(halt.clone());
                 lane.halt(tracker, halt, now);
@@ -364,6 +386,7 @@ impl Compactor {
                 report.error = Some(error);
             }
         }
+        report.trace(&namespace);
         self.saved().await?;
         Ok(report)
     }

@@ -1,5 +1,6 @@
 //! One lane, as a compactor holds it in memory.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
@@ -42,13 +43,10 @@ pub(crate) struct Lane {
     pub(crate) shelf: Shelf,
     pub(crate) memory: LaneMemory,
     pub(crate) halted: Option<Halted>,
-<<<<<<< HEAD
     /// Whether a lane that was halted looks if its halt is mended: it plans nothing until its turn and the
     /// reclaims that are due, which could halt it again, have gone well.
     pub(crate) on_trial: bool,
-=======
     /// Of turns, that is of planning, merging and committing.
->>>>>>> protocol
     pub(crate) backoff: Backoff,
     /// Of reclaim and upkeep: who may not delete can still compact.
     pub(crate) reclaim_backoff: Backoff,
@@ -329,7 +327,7 @@ impl Lane {
                 Some(reason) => self.set_aside(tracker, &source.into(), reason, now)?,
                 None => {
                     any = true;
-                    self.pending_again(tracker, source.into(), now)?;
+                    self.pending_again(tracker, &source.into(), now)?;
                 }
             }
         }
@@ -340,9 +338,9 @@ impl Lane {
     }
 
     /// Makes a file pending that was before.
-    fn pending_again(&mut self, tracker: &mut WindowTracker, file: SourceFile, now: Timestamp) -> Result<()> {
+    fn pending_again(&mut self, tracker: &mut WindowTracker, file: &SourceFile, now: Timestamp) -> Result<()> {
         if let Observed::BelowBoundary { boundary } = tracker.handle_file(file.clone(), Arrival::Event, now) {
-            self.set_aside(tracker, &file, QuarantineReason::BelowBoundary { boundary }, now)?;
+            self.set_aside(tracker, file, QuarantineReason::BelowBoundary { boundary }, now)?;
         }
         Ok(())
     }
@@ -353,16 +351,20 @@ impl Lane {
         window_start: Timestamp,
     ) -> Result<&BTreeMap<ObjectKey, Vec<TakenSource>>, LaneError> {
         let seqs: Vec<_> = self.register.covering(window_start).collect();
-        let fresh = self.taken.get(&window_start).is_some_and(|window| window.seqs == seqs);
-        if !fresh {
-            if self.taken.len() >= MOST_TAKEN_WINDOWS {
-                self.taken.clear();
-            }
-            let sources = taken_sources(&self.register, window_start, self.manifest.adopted).await?;
-            self.taken.insert(window_start, TakenWindow { seqs, sources });
+        if self.taken.get(&window_start).is_some_and(|window| window.seqs != seqs) {
+            self.taken.remove(&window_start);
         }
-        static NOTHING: BTreeMap<ObjectKey, Vec<TakenSource>> = BTreeMap::new();
-        Ok(self.taken.get(&window_start).map_or(&NOTHING, |window| &window.sources))
+        if self.taken.len() >= MOST_TAKEN_WINDOWS && !self.taken.contains_key(&window_start) {
+            self.taken.clear();
+        }
+        let window = match self.taken.entry(window_start) {
+            Entry::Occupied(window) => window.into_mut(),
+            Entry::Vacant(place) => {
+                let sources = taken_sources(&self.register, window_start, self.manifest.adopted).await?;
+                place.insert(TakenWindow { seqs, sources })
+            }
+        };
+        Ok(&window.sources)
     }
 
     /// Stops the lane until its cause is mended or an operator goes on.

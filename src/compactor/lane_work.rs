@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 
 use crate::compactor::attempts::{self, AttemptsKey, MOST_ATTEMPTS};
 use crate::compactor::progress::{Progress, RunningPlan};
@@ -384,8 +384,12 @@ impl LaneWork {
     /// Opens every source in the content that was planned, or says which are not there in it.
     async fn inputs(&mut self, plan: &Plan) -> Result<Result<Vec<MergeInput>, Vec<BadSource>>, LaneError> {
         let shared = Arc::clone(&self.shared);
-        let reads = futures::stream::iter(plan.sources.iter().map(|source| open(&shared, source)));
-        let opened: Vec<_> = reads.buffered(CONCURRENT_READS).collect().await;
+        let reads: Vec<_> = plan
+            .sources
+            .iter()
+            .map(|source| open(&shared, source).boxed())
+            .collect();
+        let opened: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_READS).collect().await;
         let mut inputs = Vec::with_capacity(opened.len());
         let mut bad = Vec::new();
         let mut unavailable = None;
@@ -416,32 +420,28 @@ impl LaneWork {
         if !self.still_undecided(plan, &[]).await? {
             return Ok(Merged::Elsewhere);
         }
-        let known: Vec<usize> = bad.iter().map(|bad| bad.index).collect();
-        let shared = Arc::clone(&self.shared);
         let merger = self.merger(plan);
-        let others = plan
-            .sources
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| !known.contains(index));
-        let checks = futures::stream::iter(others.map(|(index, source)| {
-            let (shared, merger) = (&shared, &merger);
-            async move {
-                let input = match open(shared, source).await {
-                    Ok(input) => input,
-                    Err(SourceError::Bad(reason)) => return Ok(Some(BadSource { index, reason })),
-                    Err(SourceError::Unavailable(error)) => return Err(LaneError::Failed(error)),
-                };
-                match merger.verify_source(shared.bucket.store(), &input, &plan.schema).await {
-                    Ok(()) => Ok(None),
-                    Err(MergeError::Source { reason, .. }) => Ok(Some(BadSource { index, reason })),
-                    Err(error) => Err(LaneError::Failed(error.into())),
-                }
+        let mut bad = bad;
+        // One at a time, since each may use the whole budget.
+        for (index, source) in plan.sources.iter().enumerate() {
+            if bad.iter().any(|bad| bad.index == index) {
+                continue;
             }
-        }));
-        // One at a time: each may use the whole budget.
-        let checked: Vec<Option<BadSource>> = checks.buffered(1).try_collect().await?;
-        let mut bad: Vec<_> = bad.into_iter().chain(checked.into_iter().flatten()).collect();
+            let input = match open(&self.shared, source).await {
+                Ok(input) => input,
+                Err(SourceError::Bad(reason)) => {
+                    bad.push(BadSource { index, reason });
+                    continue;
+                }
+                Err(SourceError::Unavailable(error)) => return Err(error.into()),
+            };
+            let store = self.shared.bucket.store();
+            match merger.verify_source(store, &input, &plan.schema).await {
+                Ok(()) => {}
+                Err(MergeError::Source { reason, .. }) => bad.push(BadSource { index, reason }),
+                Err(error) => return Err(Error::from(error).into()),
+            }
+        }
         bad.sort_by_key(|bad| bad.index);
         Ok(Merged::Void(bad))
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
@@ -231,15 +231,20 @@ impl Register {
         count: u64,
     ) -> Result<Vec<(Seq, Bytes, Option<(Decision, Timestamp)>)>, LaneError> {
         let seqs = (0..count).map(|i| Seq::new(first.get().saturating_add(i)));
-        let reads = futures::stream::iter(seqs.map(|seq| async move {
-            let Some((plan, _)) = objects::read(self.store.as_ref(), &self.plan_path(seq)).await? else {
-                return Ok::<_, LaneError>(None);
-            };
-            let decision = self.load_decision(seq).await?;
-            Ok(Some((seq, plan, decision)))
-        }));
+        let reads: Vec<_> = seqs
+            .map(|seq| {
+                let read = async move {
+                    let Some((plan, _)) = objects::read(self.store.as_ref(), &self.plan_path(seq)).await? else {
+                        return Ok::<_, LaneError>(None);
+                    };
+                    let decision = self.load_decision(seq).await?;
+                    Ok(Some((seq, plan, decision)))
+                };
+                read.boxed()
+            })
+            .collect();
         let limit = usize::try_from(count).unwrap_or(1);
-        let found: Vec<_> = reads.buffered(limit).try_collect().await?;
+        let found: Vec<_> = futures::stream::iter(reads).buffered(limit).try_collect().await?;
         Ok(found.into_iter().map_while(|entry| entry).collect())
     }
 
@@ -337,8 +342,8 @@ impl Register {
             Created::Ours => (decision.clone(), decision.decided_at),
             Created::Theirs(bytes) => {
                 let theirs: Decision = objects::decode(&path, &bytes)?;
-                let same = |d: &Decision| (d.outcome, d.plan_hash, d.attempt);
-                if same(&theirs) != same(decision) {
+                let names = |d: &Decision| (d.outcome, d.plan_hash, d.attempt);
+                if names(&theirs) != names(decision) {
                     return Err(Halt::RegisterWrong {
                         seq,
                         detail: "the decision differs from what the table says".to_owned(),
@@ -518,8 +523,7 @@ async fn read_floor(store: &dyn ObjectStore, dir: &Path) -> Result<Floor> {
         .try_collect()
         .await
         .map_err(|e| Error::from_store("list", &floors, e))?;
-    let number = |path: &Path| -> Option<u64> { path.filename()?.strip_suffix(".json")?.parse().ok() };
-    let Some(newest) = listed.iter().filter_map(|meta| number(&meta.location)).max() else {
+    let Some(newest) = listed.iter().filter_map(|meta| floor_number(&meta.location)).max() else {
         return Ok(Floor::default());
     };
     let path = floors.join(format!("{newest}.json"));
@@ -530,4 +534,8 @@ async fn read_floor(store: &dyn ObjectStore, dir: &Path) -> Result<Floor> {
         }
         Err(e) => Err(Error::from_store("get", &path, e)),
     }
+}
+
+fn floor_number(path: &Path) -> Option<u64> {
+    path.filename()?.strip_suffix(".json")?.parse().ok()
 }

@@ -39,20 +39,6 @@ pub(crate) struct Document {
     stale: bool,
 }
 
-/// An entry that two workers have changed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clash<'a> {
-    /// Its key.
-    pub(crate) key: &'a str,
-    /// What we want it to be.
-    pub(crate) ours: Option<&'a str>,
-    /// What the other has made of it.
-    pub(crate) theirs: Option<&'a str>,
-}
-
-/// Decides what a [`Clash`] becomes.
-pub(crate) type Join<'a> = &'a (dyn Fn(Clash<'_>) -> Option<String> + Sync);
-
 impl Document {
     /// Reads the document under `base`; it is empty if there is none.
     ///
@@ -117,16 +103,6 @@ impl Document {
 
     /// Writes `changes`; where another worker changed the same entry, ours counts.
     ///
-    /// # Errors
-    ///
-    /// As for [`apply_with`](Self::apply_with).
-    pub(crate) async fn apply(&mut self, store: &dyn StateStore, changes: &Changes) -> Result<()> {
-        self.apply_with(store, changes, &|clash| clash.ours.map(str::to_owned))
-            .await
-    }
-
-    /// Writes `changes`; `join` decides about entries that another worker changed since they were read.
-    ///
     /// Changes nothing that has the wanted value already, so it can be repeated. After an error, and when its
     /// future was dropped, some of the changes may have been written; the next call reads everything again.
     ///
@@ -134,31 +110,18 @@ impl Document {
     ///
     /// `Invalid` if an entry is too large or not JSON, then nothing has been written; `Conflict` if others
     /// change the document all the time; `Unavailable` to be tried again.
-    pub(crate) async fn apply_with(&mut self, store: &dyn StateStore, changes: &Changes, join: Join<'_>) -> Result<()> {
+    pub(crate) async fn apply(&mut self, store: &dyn StateStore, changes: &Changes) -> Result<()> {
         if self.stale {
             self.reload(store).await?;
         }
-        let mut wanted = self.wanted(changes)?;
+        let wanted = self.wanted(changes)?;
         for _ in 0..MAX_CONFLICTS {
             self.stale = true;
             if self.write(store, &wanted).await? {
                 self.stale = false;
                 return Ok(());
             }
-            let known: BTreeMap<_, _> = wanted
-                .keys()
-                .map(|key| (key.clone(), self.get(key).map(str::to_owned)))
-                .collect();
             self.reload(store).await?;
-            let mut joined = Changes::new();
-            for (key, before) in &known {
-                let ours = wanted.get(key).and_then(|json| json.as_ref().map(|json| json.get()));
-                let theirs = self.get(key);
-                if theirs != before.as_deref() && theirs != ours {
-                    joined.insert(key.clone(), join(Clash { key, ours, theirs }));
-                }
-            }
-            wanted.append(&mut self.wanted(&joined)?);
         }
         Err(Error::new(
             ErrorKind::Conflict,
@@ -477,16 +440,15 @@ mod tests {
     }
 
     #[test]
-    fn two_workers_keep_each_others_entries_and_join_what_both_changed() {
+    fn two_workers_keep_each_others_entries_and_of_what_both_changed_the_later() {
         let store = MemoryStateStore::new();
         let mut one = open(&store);
         block_on(one.apply(&store, &changes(&[("both", Some("0")), ("gone", Some("0"))]))).unwrap();
         let mut two = open(&store);
         block_on(one.apply(&store, &changes(&[("both", Some("1")), ("one", Some("1"))]))).unwrap();
         let ours = changes(&[("both", Some("2")), ("two", Some("2")), ("gone", None)]);
-        let join = |clash: Clash<'_>| Some(format!("[{},{}]", clash.ours.unwrap(), clash.theirs.unwrap()));
-        block_on(two.apply_with(&store, &ours, &join)).unwrap();
-        let expected = pairs(&[("both", "[2,1]"), ("one", "1"), ("two", "2")]);
+        block_on(two.apply(&store, &ours)).unwrap();
+        let expected = pairs(&[("both", "2"), ("one", "1"), ("two", "2")]);
         assert_eq!(content(&two), expected);
         assert_eq!(content(&open(&store)), expected);
         block_on(one.apply(&store, &changes(&[("both", Some("3"))]))).unwrap();

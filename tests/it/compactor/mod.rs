@@ -1,7 +1,5 @@
 //! The whole way: notifications in, a table out, sources reclaimed.
 
-<<<<<<< HEAD
-=======
 mod doors;
 mod grace;
 mod invoked;
@@ -10,7 +8,6 @@ mod many;
 mod reconcile;
 mod run_loop;
 mod settings;
->>>>>>> protocol
 mod sources;
 mod support;
 mod upkeep;

@@ -64,16 +64,7 @@ async fn work(rig: Rc<Rig>, inbox: Inbox) {
         };
         if let Some(outcome) = outcome {
             match compactor.finish_job(outcome, rig.now()).await {
-<<<<<<< HEAD
-                Ok(report) => {
-                    if std::env::var("TRACE").is_ok() {
-                        eprintln!("{} {report:?}", rig.now().to_iso());
-                    }
-                    rig.report(&report)
-                }
-=======
                 Ok(report) => rig.report(&report),
->>>>>>> faults
                 Err(error) => assert!(error.is_retryable(), "{}", error.chain()),
             }
         }
@@ -94,12 +85,6 @@ async fn take_in(compactor: &mut Compactor, rig: &Rig, inbox: &Inbox) {
     if taken.events.is_empty() {
         return;
     }
-<<<<<<< HEAD
-    if std::env::var("TRACE").is_ok() {
-        eprintln!("{} {:?}", rig.now().to_iso(), taken.events);
-    }
-=======
->>>>>>> faults
     let handled = compactor.handle_events(&taken.events, rig.now()).await;
     let mut outcomes = handled.outcomes().iter();
     taken.events.retain(|_| outcomes.next().is_some_and(Result::is_err));
@@ -195,12 +180,6 @@ fn simulate(seed: u64, trouble: Trouble) {
                 workers[one].asleep_until = Some(now + dice.below(longest as u64));
             } else if dice.below(trouble.deaths) == 0 {
                 workers[one] = Worker::new(&rig, &inbox);
-<<<<<<< HEAD
-                if std::env::var("TRACE").is_ok() {
-                    eprintln!("{} {} died", now.to_iso(), one);
-                }
-=======
->>>>>>> faults
             }
         }
     }
@@ -232,10 +211,7 @@ fn two_workers_commit_everything_once() {
                 workers: 2,
                 sleeps: u64::MAX,
                 deaths: u64::MAX,
-<<<<<<< HEAD
-=======
                 faults: u64::MAX,
->>>>>>> faults
             },
         );
     }
@@ -250,10 +226,7 @@ fn two_workers_of_which_one_is_a_zombie_commit_everything_once() {
                 workers: 2,
                 sleeps: 60,
                 deaths: u64::MAX,
-<<<<<<< HEAD
-=======
                 faults: u64::MAX,
->>>>>>> faults
             },
         );
     }
@@ -268,10 +241,6 @@ fn three_workers_that_sleep_and_die_commit_everything_once() {
                 workers: 3,
                 sleeps: 80,
                 deaths: 100,
-<<<<<<< HEAD
-            },
-        );
-=======
                 faults: u64::MAX,
             },
         );
@@ -310,6 +279,5 @@ fn two_workers_whose_operations_fail_commit_everything_once() {
             faults: 30,
         };
         simulate(seed, trouble);
->>>>>>> faults
     }
 }
