@@ -62,6 +62,8 @@ pub(crate) enum Done {
     Lane {
         register: Register,
         found: Found,
+        /// Whether it had files to plan, and did not only look where the lane stands.
+        drafted: bool,
         result: Result<(), LaneError>,
     },
     Reclaim {
@@ -101,11 +103,13 @@ impl Job {
         } = self;
         let done = match work {
             Work::Lane(mut work) => {
+                let drafted = work.draft.is_some();
                 let result = caught(work.run()).await;
                 let LaneWork { register, found, .. } = *work;
                 Done::Lane {
                     register,
                     found,
+                    drafted,
                     result,
                 }
             }

@@ -296,6 +296,8 @@ impl Compactor {
             return Ok(report);
         };
         let is_turn = matches!(done, Done::Lane { .. });
+        // A look at a lane that has nothing undecided does not say that its next draft can be read.
+        let only_looked = matches!(&done, Done::Lane { found, drafted, .. } if !drafted && found.decided.is_empty());
         let random = self.shared.randomness.random_u128();
         let tracker = &mut self.tracker;
         let result = match done {
@@ -303,6 +305,7 @@ impl Compactor {
                 register,
                 found,
                 result,
+                ..
             } => {
                 if !lane.working.finish(&token) {
                     // The lane was made anew meanwhile: what the old one has done was judged then.
@@ -344,6 +347,7 @@ impl Compactor {
             &mut lane.reclaim_backoff
         };
         match result {
+            Ok(()) if only_looked => {}
             Ok(()) => backoff.succeeded(),
             Err(LaneError::Halted(halt)) => {
                 report.halted = Some(halt.clone());
