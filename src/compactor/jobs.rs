@@ -338,7 +338,7 @@ impl Compactor {
                     }
                     None => Ok(()),
                 };
-                result.and(raised.map_err(LaneError::from))
+                result.and_then(|()| raised.map_err(LaneError::from))
             }
         };
         let backoff = if is_turn {

@@ -321,12 +321,13 @@ impl Lane {
                 continue;
             }
             let released = self.memory.released.get(&source.key) == Some(&source.etag);
-            match culprit.filter(|_| !released && !self.has_newer(tracker, &source)) {
-                Some(reason) => self.set_aside(tracker, &source.into(), reason, now)?,
-                None => {
-                    any = true;
-                    self.pending_again(tracker, source.into(), now)?;
-                }
+            let culprit = culprit.filter(|_| !released && !self.has_newer(tracker, &source));
+            let file = source.into();
+            if let Some(reason) = culprit {
+                self.set_aside(tracker, &file, reason, now)?;
+            } else {
+                any = true;
+                self.pending_again(tracker, &file, now)?;
             }
         }
         if any {
@@ -336,9 +337,9 @@ impl Lane {
     }
 
     /// Makes a file pending that was before.
-    fn pending_again(&mut self, tracker: &mut WindowTracker, file: SourceFile, now: Timestamp) -> Result<()> {
+    fn pending_again(&mut self, tracker: &mut WindowTracker, file: &SourceFile, now: Timestamp) -> Result<()> {
         if let Observed::BelowBoundary { boundary } = tracker.handle_file(file.clone(), Arrival::Event, now) {
-            self.set_aside(tracker, &file, QuarantineReason::BelowBoundary { boundary }, now)?;
+            self.set_aside(tracker, file, QuarantineReason::BelowBoundary { boundary }, now)?;
         }
         Ok(())
     }
