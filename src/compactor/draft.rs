@@ -229,8 +229,10 @@ impl LaneWork {
                 return Err(error.into());
             }
             let since = self.unreadable_since(&file.key).await?;
-            // When nothing can be read, it is the store and not the file.
-            if !alone && self.now.millis_since(since) >= self.shared.options.max_window_age_ms {
+            // When nothing can be read, it is the store and not the file, unless the store answers otherwise.
+            if self.now.millis_since(since) >= self.shared.options.max_window_age_ms
+                && (!alone || self.bucket_answers().await)
+            {
                 let detail = error.chain();
                 let reason = QuarantineReason::Unreadable { since, detail };
                 self.found.quarantined.push((file, reason));
@@ -239,6 +241,13 @@ impl LaneWork {
             }
         }
         waiting.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Whether the bucket can be listed.
+    async fn bucket_answers(&self) -> bool {
+        let bucket = &self.shared.bucket;
+        let listed = bucket.store().list(Some(bucket.prefix())).next().await;
+        listed.is_none_or(|first| first.is_ok())
     }
 
     /// One schema for the plan; files that do not fit it are set aside.

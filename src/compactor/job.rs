@@ -64,6 +64,8 @@ pub(crate) enum Done {
     Lane {
         register: Box<Register>,
         found: Found,
+        /// Whether it had files to plan, and did not only look where the lane stands.
+        drafted: bool,
         result: Result<(), LaneError>,
     },
     Reclaim {
@@ -109,11 +111,13 @@ impl Job {
         } = self;
         let done = match work {
             Work::Lane(mut work) => {
+                let drafted = work.draft.is_some();
                 let result = caught(work.run().boxed()).await;
                 let LaneWork { register, found, .. } = *work;
                 Done::Lane {
                     register: Box::new(register),
                     found,
+                    drafted,
                     result,
                 }
             }

@@ -320,6 +320,8 @@ impl Compactor {
             return Ok(report);
         };
         let is_turn = matches!(done, Done::Lane { .. });
+        // A look at a lane that has nothing undecided does not say that its next draft can be read.
+        let only_looked = matches!(&done, Done::Lane { found, drafted, .. } if !drafted && found.decided.is_empty());
         let random = self.shared.randomness.random_u128();
         let tracker = &mut self.tracker;
         let result = match done {
@@ -327,6 +329,7 @@ impl Compactor {
                 register,
                 found,
                 result,
+                ..
             } => {
                 if !lane.working.finish(&token) {
                     // The lane was made anew meanwhile: what the old one has done was judged then.
@@ -369,7 +372,9 @@ impl Compactor {
         };
         match result {
             Ok(()) => {
-                backoff.succeeded();
+                if !only_looked {
+                    backoff.succeeded();
+                }
                 if lane.halted.is_none() {
                     lane.end_trial(tracker, self.shared.options.delete_grace_ms, now);
                 }

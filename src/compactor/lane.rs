@@ -323,12 +323,13 @@ impl Lane {
                 continue;
             }
             let released = self.memory.released.get(&source.key) == Some(&source.etag);
-            match culprit.filter(|_| !released && !self.has_newer(tracker, &source)) {
-                Some(reason) => self.set_aside(tracker, &source.into(), reason, now)?,
-                None => {
-                    any = true;
-                    self.pending_again(tracker, &source.into(), now)?;
-                }
+            let culprit = culprit.filter(|_| !released && !self.has_newer(tracker, &source));
+            let file = source.into();
+            if let Some(reason) = culprit {
+                self.set_aside(tracker, &file, reason, now)?;
+            } else {
+                any = true;
+                self.pending_again(tracker, &file, now)?;
             }
         }
         if any {

@@ -627,3 +627,72 @@ fn an_event_with_a_wrong_size_and_etag_is_corrected_by_the_store() {
     assert_eq!(work(&mut compactor, at(END + 10 * MINUTE)).len(), 0);
     assert_eq!(world.table_rows("users"), sorted(&[&rows, &rows_of_writer("w3", 20)]));
 }
+
+#[test]
+fn a_file_that_alone_cannot_be_read_is_set_aside_after_a_day_tried_daily_and_holds_up_nothing() {
+    let mut world = World::new();
+    let away = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&away);
+    let inner = Arc::clone(&world.bucket);
+    world.bucket = HookStore::new(&inner, move |moment, operation, path| {
+        let read = (moment, operation) == (Moment::Before, "get") && path.as_ref().ends_with("-w3-0.parquet");
+        if read && flag.load(Ordering::SeqCst) {
+            return Err(super::support::away());
+        }
+        Ok(())
+    });
+    let mut compactor = world.open(at(END));
+    let (_, rows) = two_good(&world, &mut compactor);
+    tell(&mut compactor, &[put(&inner, &bad_key(), good_bytes())], at(END));
+    let reports = work_until(&mut compactor, at(END), at(END + DAY - MINUTE));
+    assert_eq!(
+        (commits(&reports), quarantine(&compactor, at(END))),
+        (vec![], vec![]),
+        "waited for"
+    );
+    let reports = work_until(&mut compactor, at(END + DAY - MINUTE), at(END + DAY + 10 * MINUTE));
+    assert_eq!((commits(&reports), voids(&reports)), (vec![(1, 0, 2, 40)], vec![]));
+    assert_eq!(quarantine(&compactor, at(END)), [(bad_key(), "unreadable".to_owned())]);
+    // It is tried again by itself every day, alone in its window, while other windows go on.
+    let mut all = rows;
+    let mut events = Vec::new();
+    for writer in ["w1", "w2"] {
+        let (event, more) = world.write_some("users", HOUR + 4 * DAY, writer, 9, 3);
+        events.push(event);
+        all.extend(more);
+    }
+    work_until(&mut compactor, at(END + DAY + 10 * MINUTE), at(END + 4 * DAY));
+    tell(&mut compactor, &events, at(END + 4 * DAY));
+    let reports = work_until(&mut compactor, at(END + 4 * DAY), at(END + 7 * DAY));
+    assert_eq!(commits(&reports), [(2, 0, 2, 6)]);
+    all.sort();
+    assert_eq!(world.table_rows("users"), all);
+    assert_eq!(world.sources(), [bad_key()]);
+    away.store(false, Ordering::SeqCst);
+    let reports = work_until(&mut compactor, at(END + 7 * DAY), at(END + 10 * DAY));
+    assert_eq!(commits(&reports), [(3, 1, 1, 20)]);
+    assert_eq!(world.table_rows("users"), sorted(&[&all, &rows_of_writer("w3", 20)]));
+    assert_eq!((world.sources().len(), quarantine(&compactor, at(END))), (0, vec![]));
+}
+
+#[test]
+fn while_the_whole_store_is_away_nothing_is_set_aside() {
+    let mut world = World::new();
+    let away = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&away);
+    world.bucket = HookStore::new(&world.bucket, move |moment, _, _| {
+        if moment == Moment::Before && flag.load(Ordering::SeqCst) {
+            return Err(super::support::away());
+        }
+        Ok(())
+    });
+    let mut compactor = world.open(at(END));
+    let (_, rows) = two_good(&world, &mut compactor);
+    away.store(true, Ordering::SeqCst);
+    let reports = work_until(&mut compactor, at(END), at(END + 3 * DAY));
+    assert_eq!((commits(&reports), quarantine(&compactor, at(END))), (vec![], vec![]));
+    away.store(false, Ordering::SeqCst);
+    let reports = work_until(&mut compactor, at(END + 3 * DAY), at(END + 3 * DAY + 10 * MINUTE));
+    assert_eq!(commits(&reports), [(1, 0, 2, 40)]);
+    assert_eq!(world.table_rows("users"), rows);
+}
