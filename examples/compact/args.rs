@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{ArgGroup, Parser, ValueEnum};
-use firnline::{Codec, Options, SortField, TableFormat, Timestamp};
+use firnline::{Codec, Error, Options, SortField, TableFormat, Timestamp, ValidOptions};
 
 /// Compacts the small Parquet files of many writers into one table per namespace, exactly once.
 ///
@@ -33,22 +33,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,
     /// The length of a time window
-    #[arg(long, default_value = "1h", value_parser = millis)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "1h", value_parser = millis)]
     pub(crate) window: u64,
     /// Files that a window needs before it is compacted for any reason but its age
     #[arg(long, value_name = "N", default_value_t = firnline::DEFAULT_MIN_FILES_TO_COMPACT)]
     pub(crate) min_files: usize,
     /// How long after its end a window waits for silent writers
-    #[arg(long, default_value = "5m", value_parser = millis)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "5m", value_parser = millis)]
     pub(crate) max_wait: u64,
     /// How long sources stay after their rows are in the table
-    #[arg(long, default_value = "0s", value_parser = millis)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "0s", value_parser = millis)]
     pub(crate) grace: u64,
     /// The memory that a merge may hold
-    #[arg(long, default_value = "128MiB", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, default_value = "128MiB", value_parser = bytes)]
     pub(crate) memory: u64,
     /// The size at which output files are rolled
-    #[arg(long, default_value = "256MiB", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, default_value = "256MiB", value_parser = bytes)]
     pub(crate) target_file_size: u64,
     /// zstd(LEVEL), snappy or none
     #[arg(long, default_value = "zstd(1)", value_parser = codec)]
@@ -98,12 +98,21 @@ pub(crate) enum Format {
 }
 
 impl Args {
-    /// The settings of the compactor.
-    pub(crate) fn options(&self) -> Options {
-        let format = match self.format {
-            Format::Delta => TableFormat::Delta,
-            Format::Iceberg => TableFormat::Iceberg,
-        };
+    /// The settings of the compactor, or which option is wrong and why.
+    pub(crate) fn valid_options(&self) -> Result<ValidOptions, String> {
+        if self.format == Format::Iceberg {
+            return Err("--format iceberg is not there yet: use --format delta".to_owned());
+        }
+        self.options().validated().map_err(|error: Error| {
+            let message = error.chain();
+            let named = OPTION_OF_FIELD
+                .iter()
+                .find(|(field, _)| message.contains(&format!("field=`{field}`")));
+            named.map_or(message.clone(), |(_, option)| format!("{option}: {message}"))
+        })
+    }
+
+    fn options(&self) -> Options {
         let prefix = match self.prefix.trim_end_matches('/') {
             "" => String::new(),
             prefix => format!("{prefix}/"),
@@ -113,7 +122,7 @@ impl Args {
         let horizon_ms = defaults.horizon_ms.max(self.grace);
         defaults
             .with_namespace_prefix(prefix)
-            .with_target_format(format)
+            .with_target_format(TableFormat::Delta)
             .with_sort_order(self.sort_key.clone())
             .with_window_size_ms(self.window)
             .with_min_files_to_compact(self.min_files)
@@ -135,6 +144,19 @@ impl Args {
     }
 }
 
+/// Which option sets a field.
+const OPTION_OF_FIELD: [(&str, &str); 9] = [
+    ("codec", "--codec"),
+    ("horizonMs", "--grace"),
+    ("maxWindowAgeMs", "--max-wait"),
+    ("memoryBudgetBytes", "--memory"),
+    ("minFilesToCompact", "--min-files"),
+    ("namespacePrefix", "--prefix"),
+    ("sortOrder", "--sort-key"),
+    ("targetFileSizeBytes", "--target-file-size"),
+    ("windowSizeMs", "--window"),
+];
+
 fn local(text: &str) -> Result<PathBuf, String> {
     match text.split_once("://") {
         None if text.is_empty() => Err("a directory is needed".to_owned()),
@@ -149,7 +171,10 @@ fn local(text: &str) -> Result<PathBuf, String> {
 }
 
 fn sort_field(text: &str) -> Result<SortField, String> {
+    let text = text.trim();
     match text.strip_prefix('-') {
+        // An option that was taken for the value.
+        _ if text.starts_with("--") => Err("a column is needed, such as ts or -ts".to_owned()),
         _ if text.trim_start_matches('-').is_empty() => Err("a column is needed, such as ts or -ts".to_owned()),
         Some(column) => Ok(SortField::descending(column)),
         None => Ok(SortField::ascending(text)),

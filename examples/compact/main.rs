@@ -12,58 +12,113 @@ mod report;
 mod support;
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use firnline::delta::{DeltaOptions, DeltaTables};
-use firnline::object_store::path::Path;
+use firnline::object_store::path::Path as ObjectPath;
 use firnline::{
     Clock, Compactor, CompactorBuilder, DefaultFileNames, Error, ErrorKind, Job, JobOutcome, Namespace, ObjectKey,
-    ObjectStoreStateStore, Result,
+    ObjectStoreStateStore, Result, ValidOptions,
 };
 use futures::executor::block_on;
-use futures::future::{Either, select};
+use futures::future::{Either, pending, select};
 use futures_timer::Delay;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
-use args::{Args, Format};
-use feed::Feed;
+use args::Args;
+use feed::{Batch, Feed};
 use report::Report;
-use support::{SystemClock, directory, directory_as_it_is};
+use support::{SystemClock, directory, directory_as_it_is, resolved};
 
 /// A failed step is tried again this often before the command gives up.
 const MOST_FAILURES: usize = 4;
 /// Retries that are due later than this are left to the next run.
 const LONGEST_RETRY_MS: u64 = 20_000;
+/// How often a directory is looked at.
+const LOOK_EVERY_MS: u64 = 2_000;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let usage = |message: String| {
-        Args::command()
-            .error(clap::error::ErrorKind::ValueValidation, message)
-            .exit()
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => return refuse(&error, std::env::args().any(|arg| arg == "--json")),
     };
-    if args.format == Format::Iceberg {
-        usage("--format iceberg is not there yet: use --format delta".to_owned());
-    }
-    if !args.bucket.is_dir() {
-        usage(format!("--bucket is not a directory: {}", args.bucket.display()));
-    }
-    match block_on(command(&args)) {
+    let options = match checked(&args) {
+        Ok(options) => options,
+        Err(message) => {
+            let error = Args::command().error(clap::error::ErrorKind::ValueValidation, message);
+            return refuse(&error, args.json);
+        }
+    };
+    match block_on(command(&args, &options)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {}", error.chain());
             let bad_usage = matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported);
-            ExitCode::from(if bad_usage { 2 } else { 1 })
+            let code = if bad_usage { 2 } else { 1 };
+            eprintln!("error: {}", error.chain());
+            failed(&error.chain(), code, args.json)
         }
     }
 }
 
-async fn command(args: &Args) -> Result<u8> {
+/// Ends with what is wrong about the usage.
+fn refuse(error: &clap::Error, json: bool) -> ExitCode {
+    let _ = error.print();
+    let text = error.to_string();
+    let message = text.lines().next().unwrap_or_default();
+    failed(message.trim_start_matches("error: "), 2, json)
+}
+
+/// Ends without a report.
+fn failed(message: &str, code: u8, json: bool) -> ExitCode {
+    if json {
+        put(&format!("{:#}", json!({ "error": message, "exitCode": code })));
+    }
+    ExitCode::from(code)
+}
+
+/// Prints a line. A reader that has seen enough closes the pipe; that is not an error of ours.
+fn put(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The settings, with all that can be refused before anything is touched.
+fn checked(args: &Args) -> std::result::Result<ValidOptions, String> {
+    let options = args.valid_options()?;
+    if !args.bucket.is_dir() {
+        return Err(format!("--bucket is not a directory: {}", args.bucket.display()));
+    }
+    let resolve = |option: &str, path: &Path| {
+        if path.exists() && !path.is_dir() {
+            return Err(format!("{option} is not a directory: {}", path.display()));
+        }
+        resolved(path).map_err(|e| format!("{option} cannot be used: {}: {e}", path.display()))
+    };
+    let sources = resolve("--bucket", &args.bucket)?.join(&options.namespace_prefix);
+    let tables = resolve("--tables", &args.tables)?;
+    let control = resolve("--control", &args.control())?;
+    for (a, a_path, b, b_path) in [
+        ("--tables", &tables, "--bucket with --prefix", &sources),
+        ("--tables", &tables, "--control", &control),
+        ("--control", &control, "--bucket with --prefix", &sources),
+    ] {
+        if a_path.starts_with(b_path) || b_path.starts_with(a_path) {
+            let (a_path, b_path) = (a_path.display(), b_path.display());
+            return Err(format!("{a} and {b} must lie apart: {a_path} and {b_path}"));
+        }
+    }
+    Ok(options)
+}
+
+async fn command(args: &Args, options: &ValidOptions) -> Result<u8> {
+    let feed = args.events.as_deref().map(Feed::open).transpose()?;
     let clock = SystemClock::starting_at(args.now);
-    let builder = builder(args)?;
+    let builder = builder(args, options)?;
     let mut compactor = match args.status {
         true => builder.open_read_only(clock.now()).await?,
         false => builder.open(clock.now()).await?,
@@ -76,25 +131,28 @@ async fn command(args: &Args) -> Result<u8> {
     };
     if !args.status {
         host.doors(&mut compactor).await?;
-        match args.watch {
-            true => host.watch(&mut compactor).await?,
-            false => host.once(&mut compactor).await?,
+        let done = match args.watch {
+            true => host.watch(&mut compactor, feed).await,
+            false => host.once(&mut compactor, feed).await,
+        };
+        if let Err(error) = done {
+            host.report.errors.push(error.chain());
         }
     }
     host.progress.finish_and_clear();
-    host.print(&compactor)
+    host.print(&compactor, &DefaultFileNames::from_options(options))
 }
 
-fn builder(args: &Args) -> Result<CompactorBuilder> {
-    let options = args.options();
+fn builder(args: &Args, options: &ValidOptions) -> Result<CompactorBuilder> {
     let open = if args.status { directory_as_it_is } else { directory };
     let bucket = open(&args.bucket)?;
     let tables = open(&args.tables)?;
     let control = open(&args.control())?;
-    let state = ObjectStoreStateStore::new(Arc::clone(control.store()), Path::from("state"));
+    let state = ObjectStoreStateStore::new(Arc::clone(control.store()), ObjectPath::from("state"));
     let delta = DeltaOptions::default().with_horizon_ms(options.horizon_ms);
     let root = tables.url().to_owned();
-    let tables = DeltaTables::new(tables.url(), Arc::clone(tables.store()), Path::default(), delta);
+    let tables = DeltaTables::new(tables.url(), Arc::clone(tables.store()), ObjectPath::default(), delta);
+    let options = (**options).clone();
     Ok(CompactorBuilder::new(bucket, control, tables, state, options).with_tables_root(root))
 }
 
@@ -120,11 +178,11 @@ struct Host<'a> {
 impl Host<'_> {
     fn say(&self, line: &str) {
         if !self.args.json {
-            self.progress.suspend(|| println!("{line}"));
+            self.progress.suspend(|| put(line));
         }
     }
 
-    async fn doors(&self, compactor: &mut Compactor) -> Result<()> {
+    async fn doors(&mut self, compactor: &mut Compactor) -> Result<()> {
         let mut doors = Vec::new();
         for key in &self.args.release {
             doors.push(compactor.release(&ObjectKey::new(key))?);
@@ -139,24 +197,89 @@ impl Host<'_> {
             doors.push(compactor.adopt(&Namespace::new(namespace)).await?);
         }
         for door in doors {
-            self.say(&door.to_string());
+            let told = door.to_string();
+            self.say(&told);
+            self.report.doors.push(told);
             compactor.go_through(door, self.clock.now()).await?;
         }
         Ok(())
     }
 
-    /// Takes in what there is, does what is due, and tries again what failed.
-    async fn once(&mut self, compactor: &mut Compactor) -> Result<()> {
-        self.take_in(compactor).await?;
+    /// Takes in what there is, and does what is due.
+    async fn once(&mut self, compactor: &mut Compactor, feed: Option<Feed>) -> Result<()> {
+        match feed {
+            None => {
+                compactor.reconcile(self.clock.now()).await?;
+            }
+            Some(mut feed) => {
+                while let Some(batch) = feed.next().await? {
+                    self.take_in(compactor, batch).await?;
+                }
+            }
+        }
         if self.args.drain {
             compactor.drain(None);
         }
+        self.finish(compactor).await
+    }
+
+    /// Takes in what comes and does what becomes due, until the events end.
+    async fn watch(&mut self, compactor: &mut Compactor, mut feed: Option<Feed>) -> Result<()> {
+        self.say("watching; interrupt to stop");
+        let mut to_drain = self.args.drain;
+        loop {
+            self.report.errors.clear();
+            if feed.is_none() {
+                match compactor.reconcile(self.clock.now()).await {
+                    Err(error) if !error.is_retryable() => return Err(error),
+                    Err(error) => self.say(&format!("failed: {}", error.chain())),
+                    Ok(_) if std::mem::take(&mut to_drain) => compactor.drain(None),
+                    Ok(_) => {}
+                }
+            }
+            self.work(compactor).await?;
+            match self.wait(compactor, feed.as_mut()).await? {
+                Some(batch) => self.take_in(compactor, batch).await?,
+                None => break,
+            }
+        }
+        if to_drain {
+            compactor.drain(None);
+        }
+        self.finish(compactor).await
+    }
+
+    /// Waits for events, or until there may be something to do; `None` when the events have ended.
+    async fn wait(&self, compactor: &Compactor, feed: Option<&mut Feed>) -> Result<Option<Batch>> {
+        let now = self.clock.now();
+        let look_at = feed.is_none().then(|| now + LOOK_EVERY_MS);
+        let wake_at = compactor.next_deadline(now).into_iter().chain(look_at).min();
+        let sleep = async {
+            match wake_at {
+                // What is due and was not given is asked for again, not too often.
+                Some(at) => self.clock.sleep_until(at.max(now + 100)).await,
+                None => pending().await,
+            }
+        };
+        let batch = async {
+            match feed {
+                Some(feed) => feed.next().await,
+                None => pending().await,
+            }
+        };
+        futures::pin_mut!(sleep, batch);
+        match select(batch, sleep).await {
+            Either::Left((batch, _)) => batch,
+            Either::Right(_) => Ok(Some(Batch::default())),
+        }
+    }
+
+    /// Does all that is due now, and tries again what failed.
+    async fn finish(&mut self, compactor: &mut Compactor) -> Result<()> {
         let mut failures = 0;
         loop {
             self.report.errors.clear();
-            while let Some(job) = compactor.poll_job(self.clock.now()) {
-                self.run_job(compactor, job).await?;
-            }
+            self.work(compactor).await?;
             let now = self.clock.now();
             let retry = compactor
                 .next_deadline(now)
@@ -171,23 +294,24 @@ impl Host<'_> {
         }
     }
 
-    async fn take_in(&self, compactor: &mut Compactor) -> Result<()> {
-        let Some(path) = &self.args.events else {
-            compactor.reconcile(self.clock.now()).await?;
-            return Ok(());
-        };
-        for batch in feed::batches(path)? {
-            for line in &batch.bad {
-                self.say(&format!("skipped: {line}"));
-            }
-            let handled = compactor.handle_events(&batch.events, self.clock.now()).await;
-            for error in handled.outcomes().iter().filter_map(|outcome| outcome.as_ref().err()) {
-                if error.kind() != ErrorKind::Halted {
-                    return Err(
-                        Error::new(error.kind(), "events could not be recorded: give them again")
-                            .with_source(error.chain()),
-                    );
-                }
+    async fn work(&mut self, compactor: &mut Compactor) -> Result<()> {
+        while let Some(job) = compactor.poll_job(self.clock.now()) {
+            self.run_job(compactor, job).await?;
+        }
+        Ok(())
+    }
+
+    /// Records notifications. What belongs to a halted namespace is shown in the status, and has to come again.
+    async fn take_in(&mut self, compactor: &mut Compactor, batch: Batch) -> Result<()> {
+        for line in &batch.bad {
+            self.report.skipped_lines += 1;
+            self.progress.suspend(|| eprintln!("skipped: {line}"));
+        }
+        let handled = compactor.handle_events(&batch.events, self.clock.now()).await;
+        for error in handled.outcomes().iter().filter_map(|outcome| outcome.as_ref().err()) {
+            if error.kind() != ErrorKind::Halted {
+                let message = "events could not be recorded: give them again";
+                return Err(Error::new(error.kind(), message).with_source(error.chain()));
             }
         }
         Ok(())
@@ -226,24 +350,7 @@ impl Host<'_> {
         }
     }
 
-    async fn watch(&mut self, compactor: &mut Compactor) -> Result<()> {
-        if self.args.drain {
-            compactor.reconcile(self.clock.now()).await?;
-            compactor.drain(None);
-        }
-        let feed = match &self.args.events {
-            Some(path) => Feed::of_notifications(path.clone()),
-            None => Feed::of_directory(
-                directory(&self.args.bucket)?,
-                self.args.options().namespace_prefix,
-                self.clock.clone(),
-            ),
-        };
-        self.say("watching; interrupt to stop");
-        compactor.run(&feed, &self.clock).await
-    }
-
-    fn print(&self, compactor: &Compactor) -> Result<u8> {
+    fn print(&self, compactor: &Compactor, parser: &DefaultFileNames) -> Result<u8> {
         let now = self.clock.now();
         let status = compactor.status(now);
         let code = match () {
@@ -251,23 +358,17 @@ impl Host<'_> {
             () if status.quarantine.count > 0 || !status.halts.is_empty() => 3,
             () => 0,
         };
+        for error in &self.report.errors {
+            eprintln!("error: {error}");
+        }
         let text = if self.args.json {
-            let options = self.args.options().validated()?;
-            let document = self
-                .report
-                .document(compactor, &DefaultFileNames::from_options(&options), now, code);
-            format!("{document:#}\n")
+            format!("{:#}", self.report.document(compactor, parser, now, code))
         } else if self.args.status {
-            let text = serde_json::to_string_pretty(&status);
-            format!(
-                "{}\n",
-                text.map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))?
-            )
+            serde_json::to_string_pretty(&status).map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))?
         } else {
             report::summary(&self.report, compactor, now)
         };
-        // A reader that has seen enough closes the pipe; that is not an error of ours.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        put(text.trim_end());
         Ok(code)
     }
 }

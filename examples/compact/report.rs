@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     plans: BTreeMap<String, Vec<Value>>,
-    lines: Vec<String>,
+    /// What the operator's doors did.
+    pub(crate) doors: Vec<String>,
+    /// Lines of `--events` that are no notifications.
+    pub(crate) skipped_lines: usize,
+    /// What is still wrong.
     pub(crate) errors: Vec<String>,
     pub(crate) reclaimed: usize,
 }
@@ -63,7 +67,6 @@ impl Report {
         if let Some(error) = &report.error {
             lines.push(format!("failed {namespace}: {}", error.chain()));
         }
-        self.lines.extend(lines.iter().cloned());
         lines
     }
 
@@ -122,6 +125,8 @@ impl Report {
             "namespaces": namespaces,
             "quarantine": without_namespace,
             "reclaimedSources": self.reclaimed,
+            "doors": self.doors,
+            "skippedLines": self.skipped_lines,
             "errors": self.errors,
             "status": status,
             "exitCode": exit_code,

@@ -1,6 +1,7 @@
 //! What a host brings: a clock, and places on the local file system.
 
-use std::path::Path;
+use std::io::ErrorKind as IoErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,25 +45,39 @@ fn system_millis() -> i64 {
 
 /// A directory to look at: an empty place where there is none, so that looking creates nothing.
 pub(crate) fn directory_as_it_is(path: &Path) -> Result<Place> {
-    match path.is_dir() {
-        true => directory(path),
-        false => Place::new(format!("file://{}", path.display()), Arc::new(InMemory::new()), ""),
+    if path.is_dir() {
+        return directory(path);
     }
+    let path = resolved(path).map_err(|e| unusable(path, e))?;
+    Place::new(format!("file://{}", path.display()), Arc::new(InMemory::new()), "")
 }
 
 /// A directory as a place; created if it is not there. Writes are on disk before they are reported.
 pub(crate) fn directory(path: &Path) -> Result<Place> {
-    let failed = |e: std::io::Error| {
-        Error::new(
-            ErrorKind::Invalid,
-            format!("directory cannot be used. path=`{}`", path.display()),
-        )
-        .with_source(e)
-    };
-    std::fs::create_dir_all(path).map_err(failed)?;
-    let path = path.canonicalize().map_err(failed)?;
+    std::fs::create_dir_all(path).map_err(|e| unusable(path, e))?;
+    let path = path.canonicalize().map_err(|e| unusable(path, e))?;
     let store = LocalFileSystem::new_with_prefix(&path)
         .map_err(|e| Error::from_store("open", path.display(), e))?
         .with_fsync(true);
     Place::new(format!("file://{}", path.display()), Arc::new(store), "")
+}
+
+/// Where a directory lies or will lie, links followed.
+pub(crate) fn resolved(path: &Path) -> std::io::Result<PathBuf> {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(e), Some(parent), Some(name)) if e.kind() == IoErrorKind::NotFound => {
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
+            Ok(resolved(parent)?.join(name))
+        }
+        (answer, ..) => answer,
+    }
+}
+
+fn unusable(path: &Path, error: std::io::Error) -> Error {
+    let message = format!("directory cannot be used. path=`{}`", path.display());
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
 }
