@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::compactor::Compactor;
-use crate::compactor::lane_work::merge_options;
+use crate::compactor::lane_merge::merge_options;
 use crate::compactor::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Randomness, SystemRandomness};

@@ -9,12 +9,13 @@ use crate::compactor::lane_work::table_error;
 use crate::compactor::shelf::ShelfEntry;
 use crate::compactor::{Compactor, LaneSlot};
 use crate::error::{Error, ErrorKind, Result};
+use crate::halt::LaneError;
 use crate::ids::{AttemptId, LaneId, Seq};
 use crate::ledger::manifest::{self, LaneManifest};
 use crate::ledger::{Register, SettledSource, Verdict};
 use crate::naming::{FileNameParser, Namespace, ObjectKey, SourceFile};
 use crate::quarantine::QuarantineReason;
-use crate::sink::{CommitOutcome, Confirmation, Outcome, TableChange, TableCommit, TableState};
+use crate::sink::{CommitOutcome, Confirmation, Outcome, TableChange, TableCommit, TableSink, TableState};
 use crate::time::Timestamp;
 use crate::window::{Arrival, Observed, WindowSizes};
 
@@ -257,23 +258,36 @@ impl Compactor {
         ))
     }
 
-    /// Judges every raw file of a namespace by what register and table still say.
     async fn renewal(&self, namespace: &Namespace, why: Why) -> Result<Door> {
-        let Some(lane) = self.lanes.get(namespace).and_then(LaneSlot::open) else {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("no such namespace. namespace=`{namespace}`"),
-            ));
-        };
+        let renewal = self.judge(namespace, why, None).await?;
+        Ok(Door {
+            passage: Passage::Renew(Box::new(renewal)),
+        })
+    }
+
+    /// Judges every raw file of a namespace by what register and table say now. `new` is the lane that the table has
+    /// just been handed to.
+    async fn judge(&self, namespace: &Namespace, why: Why, new: Option<LaneId>) -> Result<Renewal> {
+        let lane = self.open_lane_of(namespace)?;
         let sink = lane.table.sink.as_ref();
-        let table = sink.decided(lane.id()).await.map_err(|e| Error::from(table_error(e)))?;
-        let whole = is_whole(&lane.register, &table);
+        let mut table = sink.decided(lane.id()).await.map_err(|e| Error::from(table_error(e)))?;
+        table.other_lanes.retain(|other| Some(*other) != new);
+        let mut register = lane.register.clone();
+        // What contradicts itself is why the door is opened: as much as can be read counts.
+        match register.refresh().await {
+            Ok(()) | Err(LaneError::Halted(_)) => {}
+            Err(LaneError::Failed(error)) => return Err(error),
+        }
+        let whole = is_whole(&register, &table);
         let mut planned: BTreeMap<ObjectKey, Vec<(crate::naming::ETag, bool)>> = BTreeMap::new();
-        for (seq, _) in lane.register.plans() {
-            let in_table = self.is_in_table(lane, &table, seq, why).await?;
-            // A plan object that cannot be read any more says nothing.
-            let Ok(plan) = lane.register.load_plan(seq).await else {
-                continue;
+        let seqs: Vec<Seq> = register.plans().map(|(seq, _)| seq).collect();
+        for seq in seqs {
+            let in_table = is_in_table(sink, &register, &table, seq, why).await?;
+            let plan = match register.load_plan(seq).await {
+                Ok(plan) => plan,
+                // A plan object that is gone or wrong says nothing.
+                Err(LaneError::Halted(_)) => continue,
+                Err(LaneError::Failed(error)) => return Err(error),
             };
             for source in plan.sources {
                 planned.entry(source.key).or_default().push((source.etag, in_table));
@@ -308,46 +322,36 @@ impl Compactor {
                 .filter(|(_, verdicts)| verdicts.iter().all(|(_, in_table)| !in_table));
             renewal.lost = gone.map(|(key, _)| key).collect();
         }
-        Ok(Door {
-            passage: Passage::Renew(Box::new(renewal)),
+        Ok(renewal)
+    }
+
+    fn open_lane_of(&self, namespace: &Namespace) -> Result<&Lane> {
+        let lane = self.lanes.get(namespace).and_then(LaneSlot::open);
+        lane.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                format!("no such namespace. namespace=`{namespace}`"),
+            )
         })
     }
 
-    /// Whether the rows of a plan count as in the table.
-    async fn is_in_table(&self, lane: &Lane, table: &TableState, seq: Seq, why: Why) -> Result<bool> {
-        let marker = table.decided.as_ref().map(|decided| decided.marker);
-        let Some((decision, _)) = lane.register.load_decision(seq).await.map_err(Error::from)? else {
-            // Committed and not recorded: the newest entry may be of this very plan.
-            let hash = lane.register.hash(seq).map(|hash| hash.prefix());
-            return Ok(marker.is_some_and(|m| m.seq == seq && m.outcome == Outcome::Data && Some(m.plan_hash) == hash));
-        };
-        match (decision.outcome, why) {
-            (Outcome::Void, _) => Ok(false),
-            (Outcome::Data, Why::Adopt) => Ok(true),
-            (Outcome::Data, Why::Replay) => {
-                Ok(table.table.is_some() && lane.table.sink.confirm(&decision).await? == Confirmation::Confirmed)
-            }
-        }
-    }
-
-    async fn do_renew(&mut self, renewal: Renewal, now: Timestamp) -> Result<DoorReport> {
-        let namespace = renewal.namespace.clone();
-        let Some(lane) = self.lanes.get(&namespace).and_then(LaneSlot::open) else {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!("no such namespace. namespace=`{namespace}`"),
-            ));
-        };
+    async fn do_renew(&mut self, proposed: Renewal, now: Timestamp) -> Result<DoorReport> {
+        let Renewal {
+            namespace,
+            why,
+            table_there,
+            supersedes,
+            ..
+        } = proposed;
         let shared = Arc::clone(&self.shared);
+        let lane = self.open_lane_of(&namespace)?;
         let manifest = LaneManifest {
             lane: LaneId::random(shared.randomness.as_ref()),
             window_size_ms: shared.options.window_size_ms,
-            adopted: renewal.table_there,
+            adopted: table_there,
             ..lane.manifest.clone()
         };
-        let register = Register::open(&shared.control, &namespace, manifest.lane).await?;
-        settle(&register, &renewal, manifest.window_size_ms).await?;
-        if renewal.table_there {
+        if table_there {
             // The table first: from here on zombies of the old lane are shut out.
             let commit = TableCommit {
                 lane: manifest.lane,
@@ -357,33 +361,34 @@ impl Compactor {
                 base: None,
                 now,
                 new_table_uuid: manifest.new_table_uuid,
-                change: TableChange::Adopt {
-                    supersedes: renewal.supersedes.clone(),
-                },
+                change: TableChange::Adopt { supersedes },
             };
             match lane.table.sink.commit(&commit).await? {
                 CommitOutcome::Committed(_) | CommitOutcome::Decided(_) => {}
-                CommitOutcome::Contended | CommitOutcome::Diverged { .. } => {
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        format!("the table moved while it was adopted. namespace=`{namespace}`"),
-                    ));
-                }
+                CommitOutcome::Contended | CommitOutcome::Diverged { .. } => return Err(moved(&namespace)),
             }
         }
+        // Judged only now, since until now the old lane's workers could still commit.
+        let renewal = self.judge(&namespace, why, Some(manifest.lane)).await?;
+        if renewal.table_there != table_there {
+            return Err(moved(&namespace));
+        }
+        let register = Register::open(&shared.control, &namespace, manifest.lane).await?;
+        settle(&register, &renewal, manifest.window_size_ms).await?;
         manifest::replace(&shared.control, &manifest).await?;
+        let discarded = self.open_lane_of(&namespace)?.shelf.discarded();
         self.reopen(&namespace, now).await?;
         let Some(lane) = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut) else {
-            return Err(Error::new(ErrorKind::Conflict, "the lane could not be opened again"));
+            return Err(moved(&namespace));
         };
+        for entry in discarded {
+            self.tracker.forget_file(&namespace, &entry.key);
+            lane.shelf.insert(entry)?;
+        }
         for file in &renewal.unknown {
             let boundary = self.tracker.window_of(&namespace, file.name.timestamp).end;
-            lane.set_aside(
-                &mut self.tracker,
-                file,
-                QuarantineReason::BelowBoundary { boundary },
-                now,
-            )?;
+            let reason = QuarantineReason::BelowBoundary { boundary };
+            lane.set_aside(&mut self.tracker, file, reason, now)?;
         }
         Ok(DoorReport {
             pending: renewal.pending,
@@ -411,6 +416,34 @@ impl Compactor {
         self.open_lane(namespace, now).await?;
         self.list_new_lanes(now).await.map_err(|(_, error)| error)
     }
+}
+
+/// Whether the rows of a plan count as in the table.
+async fn is_in_table(
+    sink: &dyn TableSink,
+    register: &Register,
+    table: &TableState,
+    seq: Seq,
+    why: Why,
+) -> Result<bool> {
+    let marker = table.decided.as_ref().map(|decided| decided.marker);
+    let Some((decision, _)) = register.load_decision(seq).await.map_err(Error::from)? else {
+        // Committed and not recorded: the newest entry may be of this very plan.
+        let hash = register.hash(seq).map(|hash| hash.prefix());
+        return Ok(marker.is_some_and(|m| m.seq == seq && m.outcome == Outcome::Data && Some(m.plan_hash) == hash));
+    };
+    match (decision.outcome, why) {
+        (Outcome::Void, _) => Ok(false),
+        (Outcome::Data, Why::Adopt) => Ok(true),
+        (Outcome::Data, Why::Replay) => {
+            Ok(table.table.is_some() && sink.confirm(&decision).await? == Confirmation::Confirmed)
+        }
+    }
+}
+
+fn moved(namespace: &Namespace) -> Error {
+    let message = format!("the table moved while the door was gone through: open it again. namespace=`{namespace}`");
+    Error::new(ErrorKind::Conflict, message)
 }
 
 /// Whether register and table together account for every source that could be in the table.

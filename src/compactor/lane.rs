@@ -2,36 +2,29 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
-
-use futures::TryStreamExt;
-use serde::{Deserialize, Serialize};
 
 use crate::compactor::attempts::AttemptsKey;
+use crate::compactor::busy::{Backoff, Busy, LONGEST_PAUSE_MS};
 use crate::compactor::draft::{TakenSource, taken_sources};
+use crate::compactor::lane_state::{Documents, LaneMemory};
 use crate::compactor::progress::Progress;
 use crate::compactor::shared::Shared;
 use crate::compactor::shelf::Shelf;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::halt::{Halt, LaneError};
 use crate::ids::{LaneId, Seq};
 use crate::ledger::Register;
 use crate::ledger::manifest::LaneManifest;
-use crate::naming::{ETag, Namespace, ObjectKey, SourceFile};
+use crate::naming::{Namespace, ObjectKey, SourceFile};
 use crate::plan::{PlannedSource, Window};
 use crate::quarantine::QuarantineReason;
 use crate::sink::{Outcome, Table};
-use crate::state::document::Document;
-use crate::state::{StateKey, StateStore};
+use crate::state::StateKey;
 use crate::time::Timestamp;
-use crate::window::{Arrival, FileRecord, Observed, TrackerKey, WindowRecord, WindowSizes, WindowTracker};
+use crate::window::{Arrival, Observed, WindowSizes, WindowTracker};
 
 /// Windows whose taken sources are kept in memory.
 const MOST_TAKEN_WINDOWS: usize = 64;
-
-/// Shortest and longest pause after a failure.
-const FIRST_PAUSE_MS: u64 = 1_000;
-const LONGEST_PAUSE_MS: u64 = 300_000;
 
 /// A lane that is open.
 #[derive(Debug)]
@@ -61,7 +54,7 @@ pub(crate) struct Lane {
     pub(crate) reclaiming: Busy,
     /// The decisions up to here have been turned into what is pending and what is to be reclaimed.
     derived_to: Seq,
-    documents: Documents,
+    pub(super) documents: Documents,
     taken: BTreeMap<Timestamp, TakenWindow>,
 }
 
@@ -73,73 +66,10 @@ pub(crate) struct Halted {
     pub(crate) look_again_at: Timestamp,
 }
 
-/// What a lane remembers beside windows and quarantine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct LaneMemory {
-    /// Whether the bucket was listed for this lane: a lane without this has lost its state.
-    pub(crate) listed: bool,
-    /// Every committed seq up to here has been reclaimed, and these besides.
-    pub(crate) reclaimed_to: Seq,
-    pub(crate) reclaimed: BTreeSet<Seq>,
-    /// Contents that an operator has released though they seemed taken.
-    pub(crate) released: BTreeMap<ObjectKey, ETag>,
-    /// When orphans were last looked for.
-    pub(crate) swept_at: Option<Timestamp>,
-}
-
-/// Pauses between failures.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Backoff {
-    failures: u32,
-    pub(crate) not_before: Option<Timestamp>,
-    pub(crate) last_error: Option<String>,
-}
-
-#[derive(Debug)]
-struct Documents {
-    base: StateKey,
-    lane: Document,
-    roster: Document,
-    windows: BTreeMap<Timestamp, WindowDocument>,
-    /// What the state store holds of [`LaneMemory`].
-    saved: Option<LaneMemory>,
-}
-
-/// The saved pending files of a window.
-#[derive(Debug)]
-struct WindowDocument {
-    document: Document,
-    /// The entries that the tracker has been given or has given. Others were recorded by other workers.
-    known: BTreeSet<String>,
-}
-
 #[derive(Debug)]
 struct TakenWindow {
     seqs: Vec<Seq>,
     sources: BTreeMap<ObjectKey, Vec<TakenSource>>,
-}
-
-impl Backoff {
-    pub(crate) fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Doubles the pause; up to a quarter of it is random, so that workers do not meet again.
-    pub(crate) fn failed(&mut self, now: Timestamp, error: &Error, random: u128) {
-        let doubled = FIRST_PAUSE_MS
-            .checked_shl(self.failures.min(30))
-            .unwrap_or(LONGEST_PAUSE_MS);
-        let pause = doubled.min(LONGEST_PAUSE_MS);
-        let jitter = u64::try_from(random % u128::from(pause / 4 + 1)).unwrap_or(0);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(now + pause + jitter);
-        self.last_error = Some(error.chain());
-    }
-
-    pub(crate) fn may_run(&self, now: Timestamp) -> bool {
-        self.not_before.is_none_or(|at| at <= now)
-    }
 }
 
 impl Lane {
@@ -194,27 +124,6 @@ impl Lane {
             }
         }
         Ok(lane)
-    }
-
-    /// Hands the saved windows and writers to the tracker.
-    fn fill(&self, tracker: &mut WindowTracker) -> Result<()> {
-        for (start, window) in &self.documents.windows {
-            let mut files = Vec::new();
-            for (_, text) in window.document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX)) {
-                files.push(decode::<FileRecord>(text)?);
-            }
-            let record = match window.document.get(WINDOW) {
-                Some(text) => WindowRecord { files, ..decode(text)? },
-                // A crash came between two chunks: the files are pending all the same.
-                None => record_of_files(*start, files),
-            };
-            tracker.join_window(&self.namespace, record);
-        }
-        if let Some(text) = self.documents.roster.get(ROSTER) {
-            // Writers come back with their next file; garbage costs a timeout, not a row.
-            tracker.join_roster(&self.namespace, &serde_json::from_str(text).unwrap_or_default());
-        }
-        Ok(())
     }
 
     /// Reads the register from the floor on, and derives from it what is pending and what is to be reclaimed.
@@ -411,275 +320,7 @@ impl Lane {
         AttemptsKey(self.documents.base.join("attempts"))
     }
 
-    /// Saves a part of the tracker's state.
-    pub(crate) async fn save_tracked(
-        &mut self,
-        store: &dyn StateStore,
-        tracker: &mut WindowTracker,
-        key: &TrackerKey,
-    ) -> Result<()> {
-        match key {
-            TrackerKey::Window { start, .. } => self.save_window(store, tracker, *start).await,
-            TrackerKey::Roster { .. } => {
-                let text = encode(&tracker.roster_record(&self.namespace))?;
-                let changes = BTreeMap::from([(ROSTER.to_owned(), Some(text))]);
-                self.documents.roster.apply(store, &changes).await
-            }
-        }
-    }
-
-    /// Saves the pending files of a window, and takes over those that other workers have recorded in it: they are
-    /// acknowledged, and their worker may be gone.
-    async fn save_window(
-        &mut self,
-        store: &dyn StateStore,
-        tracker: &mut WindowTracker,
-        start: Timestamp,
-    ) -> Result<()> {
-        let wanted = match tracker.window_record(&self.namespace, start) {
-            Some(record) => entries_of_window(record)?,
-            None => BTreeMap::new(),
-        };
-        if !self.documents.windows.contains_key(&start) {
-            let document = Document::open(store, self.documents.window_key(start)).await?;
-            let known = BTreeSet::new();
-            self.documents.windows.insert(start, WindowDocument { document, known });
-        }
-        let Some(window) = self.documents.windows.get_mut(&start) else {
-            return Ok(());
-        };
-        let dropped = |name: &str| window.known.contains(name) && !wanted.contains_key(name);
-        let mut changes: BTreeMap<String, Option<String>> = window
-            .document
-            .iter()
-            .filter(|(name, _)| dropped(name))
-            .map(|(name, _)| (name.to_owned(), None))
-            .collect();
-        window.known.extend(wanted.keys().cloned());
-        for (name, text) in &wanted {
-            if window.document.get(name) != Some(text.as_str()) {
-                changes.insert(name.clone(), Some(text.clone()));
-            }
-        }
-        if !changes.is_empty() {
-            window.document.apply(store, &changes).await?;
-        }
-        window.known = wanted.into_keys().collect();
-        let mut theirs = Vec::new();
-        for (name, text) in window.document.iter() {
-            if name.starts_with(FILE_PREFIX) && !window.known.contains(name) {
-                theirs.push((name.to_owned(), decode::<FileRecord>(text)?));
-            }
-        }
-        if !theirs.is_empty() {
-            let (names, files): (Vec<_>, Vec<_>) = theirs.into_iter().unzip();
-            window.known.extend(names);
-            tracker.join_window(&self.namespace, record_of_files(start, files));
-        }
-        if window.document.iter().next().is_none() {
-            self.documents.windows.remove(&start);
-        }
-        Ok(())
-    }
-
-    /// Saves quarantine and memory.
-    pub(crate) async fn save(&mut self, store: &dyn StateStore) -> Result<()> {
-        self.shelf.save(store).await?;
-        if self.documents.saved.as_ref() != Some(&self.memory) {
-            let changes = BTreeMap::from([(MEMORY.to_owned(), Some(encode(&self.memory)?))]);
-            self.documents.lane.apply(store, &changes).await?;
-            self.documents.saved = Some(self.memory.clone());
-        }
-        Ok(())
-    }
-
     pub(crate) fn id(&self) -> LaneId {
         self.manifest.lane
-    }
-}
-
-impl LaneMemory {
-    pub(crate) fn is_reclaimed(&self, seq: Seq) -> bool {
-        seq <= self.reclaimed_to || self.reclaimed.contains(&seq)
-    }
-
-    /// Remembers that a plan was reclaimed; `settled` says whether a seq needs no reclaim at all.
-    pub(crate) fn reclaimed(&mut self, seq: Seq, settled: impl Fn(Seq) -> bool) {
-        self.reclaimed.insert(seq);
-        while self.reclaimed.remove(&self.reclaimed_to.next()) || settled(self.reclaimed_to.next()) {
-            self.reclaimed_to = self.reclaimed_to.next();
-        }
-    }
-}
-
-/// Names of entries in a lane's documents.
-const MEMORY: &str = "memory";
-const ROSTER: &str = "roster";
-const WINDOW: &str = "window";
-const FILE_PREFIX: &str = "file:";
-
-impl Documents {
-    async fn open(store: &dyn StateStore, base: StateKey) -> Result<Self> {
-        let lane = Document::open(store, base.join("lane")).await?;
-        let roster = Document::open(store, base.join("roster")).await?;
-        let saved = match lane.get(MEMORY) {
-            Some(text) => Some(decode(text)?),
-            None => None,
-        };
-        let all_windows = base.join("windows");
-        let depth = all_windows.segments().count();
-        let keys: Vec<StateKey> = store.list(&all_windows).try_collect().await?;
-        let starts: BTreeSet<i64> = keys
-            .iter()
-            .filter_map(|key| key.segments().nth(depth)?.parse().ok())
-            .collect();
-        let mut windows = BTreeMap::new();
-        for start in starts {
-            let document = Document::open(store, all_windows.join(&start.to_string())).await?;
-            let known = document.iter().map(|(name, _)| name.to_owned()).collect();
-            windows.insert(Timestamp::from_millis(start), WindowDocument { document, known });
-        }
-        Ok(Self {
-            base,
-            lane,
-            roster,
-            windows,
-            saved,
-        })
-    }
-
-    fn window_key(&self, start: Timestamp) -> StateKey {
-        self.base.join("windows").join(&start.as_millis().to_string())
-    }
-}
-
-/// A window of which nothing but its files is known.
-fn record_of_files(start: Timestamp, files: Vec<FileRecord>) -> WindowRecord {
-    WindowRecord {
-        start,
-        generation: 0,
-        exempt: false,
-        voided: false,
-        files,
-    }
-}
-
-/// A window as entries: one for the window, one per file, so that a large one spreads over chunks.
-fn entries_of_window(mut record: WindowRecord) -> Result<BTreeMap<String, String>> {
-    let mut entries = BTreeMap::new();
-    for file in std::mem::take(&mut record.files) {
-        entries.insert(format!("{FILE_PREFIX}{}", file.key), encode(&file)?);
-    }
-    entries.insert(WINDOW.to_owned(), encode(&record)?);
-    Ok(entries)
-}
-
-fn encode<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| Error::new(ErrorKind::Internal, "state cannot be encoded").with_source(e))
-}
-
-fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| Error::new(ErrorKind::Data, "state malformed").with_source(e))
-}
-
-/// Whether a job is under way: its token is held by the job and its outcome, and watched from here.
-#[derive(Debug, Default)]
-pub(crate) struct Busy(Option<Weak<()>>);
-
-impl Busy {
-    /// Marks the start of a job.
-    pub(crate) fn start(&mut self) -> Arc<()> {
-        let token = Arc::new(());
-        self.0 = Some(Arc::downgrade(&token));
-        token
-    }
-
-    /// Marks the end of the job that holds `token`; a job that was given up before changes nothing.
-    pub(crate) fn finish(&mut self, token: &Arc<()>) -> bool {
-        let current = self
-            .0
-            .as_ref()
-            .is_some_and(|watched| std::ptr::eq(watched.as_ptr(), Arc::as_ptr(token)));
-        if current {
-            self.0 = None;
-        }
-        current
-    }
-
-    pub(crate) fn is_busy(&self) -> bool {
-        self.0.as_ref().is_some_and(|watched| watched.strong_count() > 0)
-    }
-
-    /// Whether the job was dropped without being finished, and nobody has asked yet.
-    pub(crate) fn is_dropped(&self) -> bool {
-        self.0.is_some() && !self.is_busy()
-    }
-
-    /// Whether the job was dropped without being finished; says so once.
-    pub(crate) fn was_dropped(&mut self) -> bool {
-        let dropped = self.is_dropped();
-        if dropped {
-            self.0 = None;
-        }
-        dropped
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn away() -> Error {
-        Error::new(ErrorKind::Unavailable, "away")
-    }
-
-    #[test]
-    fn pauses_double_up_to_the_longest_and_up_to_a_quarter_is_random() {
-        let mut backoff = Backoff::default();
-        let now = Timestamp::from_millis(1_000_000);
-        assert!(backoff.may_run(now));
-        let mut pauses = Vec::new();
-        for _ in 0..10 {
-            backoff.failed(now, &away(), 0);
-            pauses.push(backoff.not_before.unwrap().millis_since(now) / 1_000);
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
-        assert_eq!(
-            (backoff.may_run(now + 299_999), backoff.may_run(now + 300_000)),
-            (false, true)
-        );
-        assert_eq!(backoff.last_error.as_deref(), Some("away"));
-        backoff.succeeded();
-        assert!(backoff.may_run(now) && backoff.last_error.is_none());
-        backoff.failed(now, &away(), 250);
-        assert_eq!(backoff.not_before, Some(now + 1_250));
-        backoff.succeeded();
-        backoff.failed(now, &away(), 251);
-        assert_eq!(backoff.not_before, Some(now + 1_000));
-    }
-
-    #[test]
-    fn what_is_reclaimed_out_of_turn_is_remembered_until_the_gap_is_closed() {
-        let mut memory = LaneMemory::default();
-        let void = |seq: Seq| seq == Seq::new(2);
-        memory.reclaimed(Seq::new(3), void);
-        assert_eq!((memory.reclaimed_to, memory.reclaimed.len()), (Seq::ZERO, 1));
-        assert!(memory.is_reclaimed(Seq::new(3)) && !memory.is_reclaimed(Seq::new(1)));
-        memory.reclaimed(Seq::new(1), void);
-        assert_eq!((memory.reclaimed_to, memory.reclaimed.len()), (Seq::new(3), 0));
-    }
-
-    #[test]
-    fn a_job_is_busy_until_its_token_is_finished_or_dropped() {
-        let mut busy = Busy::default();
-        assert!(!busy.is_busy() && !busy.is_dropped());
-        let token = busy.start();
-        assert!(busy.is_busy() && !busy.was_dropped());
-        assert!(!busy.finish(&Arc::new(())), "another job's token");
-        assert!(busy.finish(&token));
-        assert!(!busy.is_busy() && !busy.is_dropped());
-        drop(busy.start());
-        assert!(busy.is_dropped());
-        assert!(busy.was_dropped() && !busy.was_dropped(), "says so once");
     }
 }

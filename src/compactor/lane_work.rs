@@ -11,22 +11,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::{FutureExt, StreamExt};
-
-use crate::compactor::attempts::{self, AttemptsKey, MOST_ATTEMPTS};
-use crate::compactor::progress::{Progress, RunningPlan};
+use crate::compactor::attempts::{self, AttemptsKey};
+use crate::compactor::lane_merge::Merged;
+use crate::compactor::progress::Progress;
 use crate::compactor::shared::Shared;
-use crate::data_file::DataFile;
 use crate::error::{Error, ErrorKind};
 use crate::halt::{Halt, LaneError};
 use crate::ids::{AttemptId, HashPrefix, Seq};
 use crate::ledger::manifest::LaneManifest;
 use crate::ledger::{Register, Standing, check};
-use crate::merge::{MergeError, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SourceError, read_footer};
 use crate::naming::{ETag, ObjectKey, SourceFile};
-use crate::plan::{Plan, PlannedSource};
+use crate::plan::Plan;
 use crate::quarantine::QuarantineReason;
-use crate::reclaim::OutputName;
 use crate::sink::{
     BadSource, CommitOutcome, Decided, Decision, Outcome, OutputFile, TableChange, TableCommit, TableSink, TableState,
 };
@@ -72,16 +68,6 @@ pub(crate) struct Found {
 pub(crate) struct DecidedPlan {
     pub(crate) plan: Plan,
     pub(crate) decision: Decision,
-}
-
-/// How an attempt to merge ended.
-enum Merged {
-    /// Somebody else has decided the plan.
-    Elsewhere,
-    /// The files are uploaded.
-    Files(AttemptId, Vec<DataFile>),
-    /// The plan cannot be carried out: void it, these are the sources at fault (none: it broke too often).
-    Void(Vec<BadSource>),
 }
 
 impl LaneWork {
@@ -133,7 +119,7 @@ impl LaneWork {
     }
 
     /// Whether the plan is still to be decided; takes up a decision that somebody else has made.
-    async fn still_undecided(&mut self, plan: &Plan, bad: &[BadSource]) -> Result<bool, LaneError> {
+    pub(super) async fn still_undecided(&mut self, plan: &Plan, bad: &[BadSource]) -> Result<bool, LaneError> {
         match self.stand().await?.0 {
             Standing::Undecided(seq) if seq == plan.seq => Ok(true),
             Standing::ToRecord(seq, decided) if seq == plan.seq => {
@@ -239,245 +225,6 @@ impl LaneWork {
         }
     }
 
-    async fn outputs_there(&mut self, plan: &Plan, files: &[DataFile]) -> Result<bool, LaneError> {
-        let layout = self
-            .sink
-            .prepare(self.manifest.lane, &plan.schema)
-            .await
-            .map_err(table_error)?;
-        let there = attempts::all_there(&layout, files).await?;
-        if !there {
-            let seq = plan.seq;
-            self.attempts
-                .update(self.shared.state.as_ref(), |memory| {
-                    *memory = memory.clone().of(seq);
-                    memory.uploaded = None;
-                })
-                .await?;
-        }
-        Ok(there)
-    }
-
-    /// Uploads the merged files of a plan, or finds those of an earlier attempt, or why there can be none.
-    async fn merge(&mut self, plan: &Plan) -> Result<Merged, LaneError> {
-        let seq = plan.seq;
-        let (memory, _) = self.attempts.load(self.shared.state.as_ref()).await?;
-        let memory = memory.of(seq);
-        self.progress.set(Some(RunningPlan {
-            seq,
-            window: plan.window,
-            phase: PlanPhase::Planned,
-            attempt: memory.started,
-            started_at: self.now,
-            rows: 0,
-            rows_total: plan.rows(),
-        }));
-        let layout = self
-            .sink
-            .prepare(self.manifest.lane, &plan.schema)
-            .await
-            .map_err(table_error)?;
-        if let Some(attempt) = memory.uploaded {
-            let not_before = self.now - self.shared.options.attempt_max_age_ms;
-            let files = attempts::load_files(&self.register, seq, attempt, not_before).await?;
-            if let Some(files) = files
-                && attempts::all_there(&layout, &files).await?
-            {
-                return Ok(Merged::Files(attempt, files));
-            }
-        }
-        if memory.started >= MOST_ATTEMPTS {
-            return Ok(Merged::Void(Vec::new()));
-        }
-        let memory = self.count(seq, 1).await?;
-        self.progress.update(|progress| {
-            progress.attempt = memory.started;
-            progress.phase = PlanPhase::Merging;
-        });
-        let attempt = AttemptId::random(self.shared.randomness.as_ref());
-        let inputs = match self.inputs(plan).await? {
-            Ok(inputs) => inputs,
-            Err(bad) => return self.culprits(plan, bad).await,
-        };
-        let name = OutputName {
-            lane: self.manifest.lane,
-            seq,
-            attempt,
-        };
-        let target = MergeTarget {
-            store: Arc::clone(&layout.store),
-            dir: layout.data_dir.clone(),
-            stem: name.stem(),
-            schema: Arc::clone(&plan.schema),
-            key_value_metadata: vec![
-                ("firnline.lane".to_owned(), self.manifest.lane.to_string()),
-                ("firnline.seq".to_owned(), seq.to_string()),
-                (
-                    "firnline.plan".to_owned(),
-                    self.register.hash(seq).map(|hash| hash.to_string()).unwrap_or_default(),
-                ),
-            ],
-            scratch: Some((
-                Arc::clone(self.register.store()),
-                self.register.scratch_dir().join(format!("{seq}-{attempt}")),
-            )),
-        };
-        let merger = self.merger(plan);
-        let merged = merger
-            .merge(self.shared.bucket.store(), inputs, target, &self.progress)
-            .await;
-        let output = match merged {
-            Ok(output) => output,
-            Err(MergeError::Source { index, reason }) => {
-                return self.culprits(plan, vec![BadSource { index, reason }]).await;
-            }
-            Err(MergeError::SourceUnavailable { index, source }) => {
-                return self.unreadable(plan, index, source).await;
-            }
-            Err(error) => {
-                let error = Error::from(error);
-                if error.is_retryable() {
-                    self.count(seq, -1).await?;
-                }
-                return Err(error.into());
-            }
-        };
-        if output.rows != plan.rows() {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                format!(
-                    "rows lost or made up. seq=`{seq}` in=`{}` out=`{}`",
-                    plan.rows(),
-                    output.rows
-                ),
-            )
-            .into());
-        }
-        attempts::save_files(&self.register, seq, attempt, &output.files).await?;
-        self.attempts
-            .update(self.shared.state.as_ref(), |memory| {
-                *memory = memory.clone().of(seq);
-                memory.uploaded = Some(attempt);
-            })
-            .await?;
-        Ok(Merged::Files(attempt, output.files))
-    }
-
-    /// The merger, turned to the plan's own sort order.
-    fn merger(&self, plan: &Plan) -> ParquetMerger {
-        let options = self.shared.merger.options().clone();
-        ParquetMerger::new(options.with_sort_order(plan.sort_order.clone()))
-    }
-
-    /// Counts an attempt before it starts, or gives one back that was in vain through nobody's fault.
-    async fn count(&mut self, seq: Seq, by: i32) -> Result<attempts::Attempts, LaneError> {
-        let counted = self
-            .attempts
-            .update(self.shared.state.as_ref(), |memory| {
-                *memory = memory.clone().of(seq);
-                memory.started = memory.started.saturating_add_signed(by);
-            })
-            .await?;
-        Ok(counted)
-    }
-
-    /// Opens every source in the content that was planned, or says which are not there in it.
-    async fn inputs(&mut self, plan: &Plan) -> Result<Result<Vec<MergeInput>, Vec<BadSource>>, LaneError> {
-        let shared = Arc::clone(&self.shared);
-        let reads: Vec<_> = plan
-            .sources
-            .iter()
-            .map(|source| open(&shared, source).boxed())
-            .collect();
-        let opened: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_READS).collect().await;
-        let mut inputs = Vec::with_capacity(opened.len());
-        let mut bad = Vec::new();
-        let mut unavailable = None;
-        for (index, opened) in opened.into_iter().enumerate() {
-            match opened {
-                Ok(input) => inputs.push(input),
-                Err(SourceError::Bad(reason)) => bad.push(BadSource { index, reason }),
-                Err(SourceError::Unavailable(error)) => {
-                    unavailable.get_or_insert((index, error));
-                }
-            }
-        }
-        if !bad.is_empty() {
-            return Ok(Err(bad));
-        }
-        if let Some((index, error)) = unavailable {
-            return match self.unreadable(plan, index, error).await? {
-                Merged::Void(bad) => Ok(Err(bad)),
-                Merged::Elsewhere | Merged::Files(..) => Ok(Err(Vec::new())),
-            };
-        }
-        Ok(Ok(inputs))
-    }
-
-    /// After a source has turned out bad: looks whether the plan has been decided meanwhile (then a racer has
-    /// merged and reclaimed it), otherwise looks at all the others, so that one void is enough.
-    async fn culprits(&mut self, plan: &Plan, bad: Vec<BadSource>) -> Result<Merged, LaneError> {
-        if !self.still_undecided(plan, &[]).await? {
-            return Ok(Merged::Elsewhere);
-        }
-        let merger = self.merger(plan);
-        let mut bad = bad;
-        // One at a time, since each may use the whole budget.
-        for (index, source) in plan.sources.iter().enumerate() {
-            if bad.iter().any(|bad| bad.index == index) {
-                continue;
-            }
-            let input = match open(&self.shared, source).await {
-                Ok(input) => input,
-                Err(SourceError::Bad(reason)) => {
-                    bad.push(BadSource { index, reason });
-                    continue;
-                }
-                Err(SourceError::Unavailable(error)) => return Err(error.into()),
-            };
-            let store = self.shared.bucket.store();
-            match merger.verify_source(store, &input, &plan.schema).await {
-                Ok(()) => {}
-                Err(MergeError::Source { reason, .. }) => bad.push(BadSource { index, reason }),
-                Err(error) => return Err(Error::from(error).into()),
-            }
-        }
-        bad.sort_by_key(|bad| bad.index);
-        Ok(Merged::Void(bad))
-    }
-
-    /// A source that the store does not answer for: waited for, until it alone has been unreadable for too long.
-    async fn unreadable(&mut self, plan: &Plan, index: usize, error: Error) -> Result<Merged, LaneError> {
-        if error.kind() != ErrorKind::Unavailable {
-            return Err(error.into());
-        }
-        self.count(plan.seq, -1).await?;
-        let Some(source) = plan.sources.get(index) else {
-            return Err(error.into());
-        };
-        let since = self.unreadable_since(&source.key).await?;
-        if self.now.millis_since(since) < self.shared.options.max_window_age_ms {
-            return Err(error.into());
-        }
-        let reason = QuarantineReason::Unreadable {
-            since,
-            detail: error.chain(),
-        };
-        self.culprits(plan, vec![BadSource { index, reason }]).await
-    }
-
-    /// Since when a source has been unreadable, counting from now if it was readable before.
-    pub(crate) async fn unreadable_since(&mut self, key: &ObjectKey) -> Result<Timestamp, LaneError> {
-        let now = self.now;
-        let memory = self
-            .attempts
-            .update(self.shared.state.as_ref(), |memory| {
-                memory.unreadable.entry(key.clone()).or_insert(now);
-            })
-            .await?;
-        Ok(memory.unreadable.get(key).copied().unwrap_or(now).min(now))
-    }
-
     /// Writes down what the table says of a plan, and what follows from it.
     async fn record(
         &mut self,
@@ -542,39 +289,10 @@ impl LaneWork {
     }
 }
 
-/// Opens a source in the content that was planned.
-async fn open(shared: &Shared, source: &PlannedSource) -> Result<MergeInput, SourceError> {
-    let path = shared
-        .bucket
-        .path(source.key.as_str())
-        .map_err(SourceError::Unavailable)?;
-    let footer = read_footer(shared.bucket.store().as_ref(), &path, Some(&source.etag)).await?;
-    if footer.digest != source.footer || footer.size != source.size {
-        return Err(SourceError::Bad(QuarantineReason::Replaced {
-            planned: source.etag.to_string(),
-            found: footer.etag.to_string(),
-        }));
-    }
-    Ok(MergeInput {
-        footer,
-        writer: source.name.writer.clone(),
-        sequence: source.name.sequence,
-    })
-}
-
 /// Trouble with the table halts the lane and never voids; a table that does not answer is asked again.
 pub(crate) fn table_error(error: Error) -> LaneError {
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::Internal => LaneError::Failed(error),
         _ => LaneError::Halted(Halt::TableTrouble { detail: error.chain() }),
     }
-}
-
-/// The options of the merger that follow from a compactor's.
-pub(crate) fn merge_options(options: &crate::options::Options) -> MergeOptions {
-    MergeOptions::default()
-        .with_memory_budget_bytes(options.memory_budget_bytes)
-        .with_target_file_size_bytes(options.target_file_size_bytes)
-        .with_codec(options.codec)
-        .with_sort_order(options.sort_order.clone())
 }

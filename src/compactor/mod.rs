@@ -2,12 +2,15 @@
 
 mod attempts;
 mod builder;
+mod busy;
 mod doors;
 mod draft;
 mod events;
 mod job;
 mod jobs;
 mod lane;
+mod lane_merge;
+mod lane_state;
 mod lane_work;
 mod listing;
 mod opening;

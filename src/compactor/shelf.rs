@@ -86,6 +86,11 @@ impl Shelf {
         self.entries.get(key)
     }
 
+    /// Those that an operator has given up.
+    pub(crate) fn discarded(&self) -> Vec<ShelfEntry> {
+        self.entries.values().filter(|entry| entry.discarded).cloned().collect()
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.entries.keys()
     }

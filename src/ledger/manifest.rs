@@ -1,5 +1,6 @@
 //! The lane manifest: what a lane was made with, for as long as it lives.
 
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -122,11 +123,12 @@ pub(crate) async fn create(control: &Place, wanted: &LaneManifest) -> Result<Lan
     }
 }
 
-/// Puts another manifest in the place of one whose lane an operator has ended.
-pub(crate) async fn replace(control: &Place, wanted: &LaneManifest) -> Result<LaneManifest> {
+/// Puts another manifest in the place of one whose lane an operator has ended, in one step.
+pub(crate) async fn replace(control: &Place, wanted: &LaneManifest) -> Result<()> {
     let path = manifest_path(control, &wanted.namespace)?;
-    objects::remove(control.store().as_ref(), &path).await?;
-    create(control, wanted).await
+    let bytes = objects::encode(wanted)?;
+    let put = control.store().put(&path, bytes.into()).await;
+    put.map(|_| ()).map_err(|e| Error::from_store("put", &path, e))
 }
 
 #[cfg(test)]

@@ -1,0 +1,254 @@
+//! What a lane keeps in the state store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::compactor::lane::Lane;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Seq;
+use crate::naming::{ETag, ObjectKey};
+use crate::state::document::Document;
+use crate::state::{StateKey, StateStore};
+use crate::time::Timestamp;
+use crate::window::{FileRecord, TrackerKey, WindowRecord, WindowTracker};
+
+/// What a lane remembers beside windows and quarantine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct LaneMemory {
+    /// Whether the bucket was listed for this lane: a lane without this has lost its state.
+    pub(crate) listed: bool,
+    /// Every committed seq up to here has been reclaimed, and these besides.
+    pub(crate) reclaimed_to: Seq,
+    pub(crate) reclaimed: BTreeSet<Seq>,
+    /// Contents that an operator has released though they seemed taken.
+    pub(crate) released: BTreeMap<ObjectKey, ETag>,
+    /// When orphans were last looked for.
+    pub(crate) swept_at: Option<Timestamp>,
+}
+
+/// The documents of a lane.
+#[derive(Debug)]
+pub(super) struct Documents {
+    pub(super) base: StateKey,
+    lane: Document,
+    roster: Document,
+    windows: BTreeMap<Timestamp, WindowDocument>,
+    /// What the state store holds of [`LaneMemory`].
+    pub(super) saved: Option<LaneMemory>,
+}
+
+/// The saved pending files of a window.
+#[derive(Debug)]
+struct WindowDocument {
+    document: Document,
+    /// The entries that the tracker has been given or has given. Others were recorded by other workers.
+    known: BTreeSet<String>,
+}
+
+impl LaneMemory {
+    pub(crate) fn is_reclaimed(&self, seq: Seq) -> bool {
+        seq <= self.reclaimed_to || self.reclaimed.contains(&seq)
+    }
+
+    /// Remembers that a plan was reclaimed; `settled` says whether a seq needs no reclaim at all.
+    pub(crate) fn reclaimed(&mut self, seq: Seq, settled: impl Fn(Seq) -> bool) {
+        self.reclaimed.insert(seq);
+        while self.reclaimed.remove(&self.reclaimed_to.next()) || settled(self.reclaimed_to.next()) {
+            self.reclaimed_to = self.reclaimed_to.next();
+        }
+    }
+}
+
+impl Lane {
+    /// Hands the saved windows and writers to the tracker.
+    pub(super) fn fill(&self, tracker: &mut WindowTracker) -> Result<()> {
+        for (start, window) in &self.documents.windows {
+            let mut files = Vec::new();
+            for (_, text) in window.document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX)) {
+                files.push(decode::<FileRecord>(text)?);
+            }
+            let record = match window.document.get(WINDOW) {
+                Some(text) => WindowRecord { files, ..decode(text)? },
+                // A crash came between two chunks: the files are pending all the same.
+                None => record_of_files(*start, files),
+            };
+            tracker.join_window(&self.namespace, record);
+        }
+        if let Some(text) = self.documents.roster.get(ROSTER) {
+            // Writers come back with their next file; garbage costs a timeout, not a row.
+            tracker.join_roster(&self.namespace, &serde_json::from_str(text).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Saves a part of the tracker's state.
+    pub(crate) async fn save_tracked(
+        &mut self,
+        store: &dyn StateStore,
+        tracker: &mut WindowTracker,
+        key: &TrackerKey,
+    ) -> Result<()> {
+        match key {
+            TrackerKey::Window { start, .. } => self.save_window(store, tracker, *start).await,
+            TrackerKey::Roster { .. } => {
+                let text = encode(&tracker.roster_record(&self.namespace))?;
+                let changes = BTreeMap::from([(ROSTER.to_owned(), Some(text))]);
+                self.documents.roster.apply(store, &changes).await
+            }
+        }
+    }
+
+    /// Saves the pending files of a window, and takes over those that other workers have recorded in it: they are
+    /// acknowledged, and their worker may be gone.
+    async fn save_window(
+        &mut self,
+        store: &dyn StateStore,
+        tracker: &mut WindowTracker,
+        start: Timestamp,
+    ) -> Result<()> {
+        let wanted = match tracker.window_record(&self.namespace, start) {
+            Some(record) => entries_of_window(record)?,
+            None => BTreeMap::new(),
+        };
+        if !self.documents.windows.contains_key(&start) {
+            let document = Document::open(store, self.documents.window_key(start)).await?;
+            let known = BTreeSet::new();
+            self.documents.windows.insert(start, WindowDocument { document, known });
+        }
+        let Some(window) = self.documents.windows.get_mut(&start) else {
+            return Ok(());
+        };
+        let dropped = |name: &str| window.known.contains(name) && !wanted.contains_key(name);
+        let mut changes: BTreeMap<String, Option<String>> = window
+            .document
+            .iter()
+            .filter(|(name, _)| dropped(name))
+            .map(|(name, _)| (name.to_owned(), None))
+            .collect();
+        window.known.extend(wanted.keys().cloned());
+        for (name, text) in &wanted {
+            if window.document.get(name) != Some(text.as_str()) {
+                changes.insert(name.clone(), Some(text.clone()));
+            }
+        }
+        if !changes.is_empty() {
+            window.document.apply(store, &changes).await?;
+        }
+        window.known = wanted.into_keys().collect();
+        let mut theirs = Vec::new();
+        for (name, text) in window.document.iter() {
+            if name.starts_with(FILE_PREFIX) && !window.known.contains(name) {
+                theirs.push((name.to_owned(), decode::<FileRecord>(text)?));
+            }
+        }
+        if !theirs.is_empty() {
+            let (names, files): (Vec<_>, Vec<_>) = theirs.into_iter().unzip();
+            window.known.extend(names);
+            tracker.join_window(&self.namespace, record_of_files(start, files));
+        }
+        if window.document.iter().next().is_none() {
+            self.documents.windows.remove(&start);
+        }
+        Ok(())
+    }
+
+    /// Saves quarantine and memory.
+    pub(crate) async fn save(&mut self, store: &dyn StateStore) -> Result<()> {
+        self.shelf.save(store).await?;
+        if self.documents.saved.as_ref() != Some(&self.memory) {
+            let changes = BTreeMap::from([(MEMORY.to_owned(), Some(encode(&self.memory)?))]);
+            self.documents.lane.apply(store, &changes).await?;
+            self.documents.saved = Some(self.memory.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Names of entries in a lane's documents.
+const MEMORY: &str = "memory";
+const ROSTER: &str = "roster";
+const WINDOW: &str = "window";
+const FILE_PREFIX: &str = "file:";
+
+impl Documents {
+    pub(super) async fn open(store: &dyn StateStore, base: StateKey) -> Result<Self> {
+        let lane = Document::open(store, base.join("lane")).await?;
+        let roster = Document::open(store, base.join("roster")).await?;
+        let saved = match lane.get(MEMORY) {
+            Some(text) => Some(decode(text)?),
+            None => None,
+        };
+        let all_windows = base.join("windows");
+        let depth = all_windows.segments().count();
+        let keys: Vec<StateKey> = store.list(&all_windows).try_collect().await?;
+        let starts: BTreeSet<i64> = keys
+            .iter()
+            .filter_map(|key| key.segments().nth(depth)?.parse().ok())
+            .collect();
+        let mut windows = BTreeMap::new();
+        for start in starts {
+            let document = Document::open(store, all_windows.join(&start.to_string())).await?;
+            let known = document.iter().map(|(name, _)| name.to_owned()).collect();
+            windows.insert(Timestamp::from_millis(start), WindowDocument { document, known });
+        }
+        Ok(Self {
+            base,
+            lane,
+            roster,
+            windows,
+            saved,
+        })
+    }
+
+    fn window_key(&self, start: Timestamp) -> StateKey {
+        self.base.join("windows").join(&start.as_millis().to_string())
+    }
+}
+
+/// A window of which nothing but its files is known.
+fn record_of_files(start: Timestamp, files: Vec<FileRecord>) -> WindowRecord {
+    WindowRecord {
+        start,
+        generation: 0,
+        exempt: false,
+        voided: false,
+        files,
+    }
+}
+
+/// A window as entries: one for the window, one per file, so that a large one spreads over chunks.
+fn entries_of_window(mut record: WindowRecord) -> Result<BTreeMap<String, String>> {
+    let mut entries = BTreeMap::new();
+    for file in std::mem::take(&mut record.files) {
+        entries.insert(format!("{FILE_PREFIX}{}", file.key), encode(&file)?);
+    }
+    entries.insert(WINDOW.to_owned(), encode(&record)?);
+    Ok(entries)
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::new(ErrorKind::Internal, "state cannot be encoded").with_source(e))
+}
+
+fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| Error::new(ErrorKind::Data, "state malformed").with_source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reclaimed_out_of_turn_is_remembered_until_the_gap_is_closed() {
+        let mut memory = LaneMemory::default();
+        let void = |seq: Seq| seq == Seq::new(2);
+        memory.reclaimed(Seq::new(3), void);
+        assert_eq!((memory.reclaimed_to, memory.reclaimed.len()), (Seq::ZERO, 1));
+        assert!(memory.is_reclaimed(Seq::new(3)) && !memory.is_reclaimed(Seq::new(1)));
+        memory.reclaimed(Seq::new(1), void);
+        assert_eq!((memory.reclaimed_to, memory.reclaimed.len()), (Seq::new(3), 0));
+    }
+}
