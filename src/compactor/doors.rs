@@ -41,6 +41,8 @@ struct Renewal {
     why: Why,
     /// The lanes that must not write any more.
     supersedes: Vec<LaneId>,
+    /// Whether one of them, of which there is no register, has put rows into the table.
+    strangers: bool,
     table_there: bool,
     in_table: Vec<SourceFile>,
     unknown: Vec<SourceFile>,
@@ -265,20 +267,24 @@ impl Compactor {
         })
     }
 
-    /// Judges every raw file of a namespace by what register and table say now. `new` is the lane that the table has
-    /// just been handed to.
-    async fn judge(&self, namespace: &Namespace, why: Why, new: Option<LaneId>) -> Result<Renewal> {
+    /// Judges every raw file of a namespace by what register and table say now.
+    ///
+    /// `proposed` is what was judged before the table was handed over, which hides the lanes that had it before.
+    async fn judge(&self, namespace: &Namespace, why: Why, proposed: Option<&Renewal>) -> Result<Renewal> {
         let lane = self.open_lane_of(namespace)?;
         let sink = lane.table.sink.as_ref();
-        let mut table = sink.decided(lane.id()).await.map_err(|e| Error::from(table_error(e)))?;
-        table.other_lanes.retain(|other| Some(*other) != new);
+        let table = sink.decided(lane.id()).await.map_err(|e| Error::from(table_error(e)))?;
+        let strangers = match proposed {
+            Some(proposed) => proposed.strangers,
+            None => have_strangers(sink, &table).await?,
+        };
         let mut register = lane.register.clone();
         // What contradicts itself is why the door is opened: as much as can be read counts.
         match register.refresh().await {
             Ok(()) | Err(LaneError::Halted(_)) => {}
             Err(LaneError::Failed(error)) => return Err(error),
         }
-        let whole = is_whole(&register, &table);
+        let whole = !strangers && is_whole(&register, &table);
         let mut planned: BTreeMap<ObjectKey, Vec<(crate::naming::ETag, bool)>> = BTreeMap::new();
         let seqs: Vec<Seq> = register.plans().map(|(seq, _)| seq).collect();
         for seq in seqs {
@@ -297,6 +303,7 @@ impl Compactor {
             namespace: namespace.clone(),
             why,
             supersedes: table.other_lanes.clone(),
+            strangers,
             table_there: table.table.is_some(),
             in_table: Vec::new(),
             unknown: Vec::new(),
@@ -306,6 +313,17 @@ impl Compactor {
         renewal.supersedes.push(lane.id());
         for file in self.raw_files(namespace).await? {
             let verdicts = planned.remove(&file.key).unwrap_or_default();
+            match self.settled_before(lane, &register, &file).await? {
+                Some(Verdict::InTable) => {
+                    renewal.in_table.push(file);
+                    continue;
+                }
+                Some(Verdict::Unknown) if verdicts.is_empty() => {
+                    renewal.unknown.push(file);
+                    continue;
+                }
+                Some(Verdict::Unknown) | None => {}
+            }
             let of_content: Vec<_> = verdicts
                 .iter()
                 .filter(|(etag, _)| file.etag.as_ref() == Some(etag))
@@ -325,6 +343,19 @@ impl Compactor {
         Ok(renewal)
     }
 
+    /// What was judged of a source when its lane was made by a door.
+    async fn settled_before(&self, lane: &Lane, register: &Register, file: &SourceFile) -> Result<Option<Verdict>> {
+        if !lane.manifest.adopted {
+            return Ok(None);
+        }
+        let window = self.tracker.window_of(&lane.namespace, file.name.timestamp);
+        let settled = register.settled(window.start).await?;
+        let of_file = settled
+            .into_iter()
+            .find(|s| s.key == file.key && Some(&s.etag) == file.etag.as_ref());
+        Ok(of_file.map(|source| source.verdict))
+    }
+
     fn open_lane_of(&self, namespace: &Namespace) -> Result<&Lane> {
         let lane = self.lanes.get(namespace).and_then(LaneSlot::open);
         lane.ok_or_else(|| {
@@ -336,13 +367,8 @@ impl Compactor {
     }
 
     async fn do_renew(&mut self, proposed: Renewal, now: Timestamp) -> Result<DoorReport> {
-        let Renewal {
-            namespace,
-            why,
-            table_there,
-            supersedes,
-            ..
-        } = proposed;
+        let Renewal { why, table_there, .. } = proposed;
+        let namespace = proposed.namespace.clone();
         let shared = Arc::clone(&self.shared);
         let lane = self.open_lane_of(&namespace)?;
         let manifest = LaneManifest {
@@ -361,7 +387,9 @@ impl Compactor {
                 base: None,
                 now,
                 new_table_uuid: manifest.new_table_uuid,
-                change: TableChange::Adopt { supersedes },
+                change: TableChange::Adopt {
+                    supersedes: proposed.supersedes.clone(),
+                },
             };
             match lane.table.sink.commit(&commit).await? {
                 CommitOutcome::Committed(_) | CommitOutcome::Decided(_) => {}
@@ -369,7 +397,7 @@ impl Compactor {
             }
         }
         // Judged only now, since until now the old lane's workers could still commit.
-        let renewal = self.judge(&namespace, why, Some(manifest.lane)).await?;
+        let renewal = self.judge(&namespace, why, Some(&proposed)).await?;
         if renewal.table_there != table_there {
             return Err(moved(&namespace));
         }
@@ -446,7 +474,21 @@ fn moved(namespace: &Namespace) -> Error {
     Error::new(ErrorKind::Conflict, message)
 }
 
-/// Whether register and table together account for every source that could be in the table.
+/// Whether a lane of which there is no register has put rows into the table.
+///
+/// A lane without an entry that has taken the table over from ours is one that a door has left half made.
+async fn have_strangers(sink: &dyn TableSink, table: &TableState) -> Result<bool> {
+    for other in &table.other_lanes {
+        let theirs = sink.decided(*other).await.map_err(|e| Error::from(table_error(e)))?;
+        let half_made = theirs.decided.is_some_and(|decided| decided.marker.seq == Seq::ZERO);
+        if !(table.superseded && half_made) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the register accounts for every source that its lane could have put into the table.
 fn is_whole(register: &Register, table: &TableState) -> bool {
     if table.table.is_none() {
         return true;
@@ -454,7 +496,7 @@ fn is_whole(register: &Register, table: &TableState) -> bool {
     let marker = table.decided.as_ref().map(|decided| decided.marker);
     let named =
         marker.is_none_or(|m| m.seq == Seq::ZERO || register.hash(m.seq).map(|h| h.prefix()) == Some(m.plan_hash));
-    table.other_lanes.is_empty() && named && register.floor().seq == Seq::ZERO
+    named && register.floor().seq == Seq::ZERO
 }
 
 /// Writes down what was judged, before the table knows the lane.

@@ -336,13 +336,14 @@ impl Compactor {
                     return Ok(report);
                 }
                 lane.progress.set(None);
-                lane.unsettled = result.is_err();
                 lane.register.catch_up(*register);
                 let took_ms = now.millis_since(started_at);
                 let derived = lane.take_over(tracker, found, now, took_ms, &mut report).await;
                 // Only now: until then the tracker knows which files have changed since they were drafted.
                 tracker.abandoned(&namespace, None);
-                result.and(derived)
+                let result = result.and(derived);
+                lane.unsettled = result.is_err();
+                result
             }
             Done::Reclaim { reclaimed, result } => {
                 lane.reclaiming.finish(&token);
