@@ -1,182 +1,131 @@
-//! Column metrics of a written file: from its own statistics, and NaN counted on the way.
+//! Column metrics of a written file, gathered from the statistics of its column chunks.
 
 use std::cmp::Ordering;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
 use parquet::basic::{LogicalType, SortOrder};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
-use parquet::schema::types::ColumnDescriptor;
+use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
+use super::floats::{nan_count, with_both_zeros};
 use crate::data_file::{Bound, ColumnMetrics, Datum};
 
-/// Counts NaN by leaf, in schema order; `None` for leaves that are no floats.
-#[derive(Clone, Debug, Default)]
-pub(super) struct NanCounts(Vec<Option<u64>>);
+/// The metrics of a file under construction.
+#[derive(Debug, Default)]
+pub(super) struct FileMetrics {
+    leaves: Vec<Leaf>,
+}
 
-impl NanCounts {
-    /// Adds the NaNs of a top-level column whose first leaf is the `leaf`th. Returns the leaf after its last.
-    pub(super) fn add(&mut self, leaf: usize, column: &ArrayRef) -> usize {
-        let mut leaf = leaf;
-        self.visit(&mut leaf, column, None);
-        leaf
-    }
+#[derive(Debug)]
+struct Leaf {
+    column: ColumnDescPtr,
+    compressed_size: u64,
+    value_count: u64,
+    null_count: Option<u64>,
+    nan_count: Option<u64>,
+    bounds: Bounds,
+}
 
-    /// What a reader never sees does not count: fields of null structs, items of null lists.
-    fn visit(&mut self, leaf: &mut usize, array: &ArrayRef, parent: Option<&NullBuffer>) {
-        let nulls = NullBuffer::union(parent, array.nulls());
-        match array.data_type() {
-            DataType::Struct(_) => {
-                if let Some(array) = array.as_struct_opt() {
-                    for child in array.columns() {
-                        self.visit(leaf, child, nulls.as_ref());
-                    }
-                }
-            }
-            DataType::List(_) => {
-                if let Some(list) = array.as_list_opt::<i32>() {
-                    let items = reachable(list.offsets(), nulls.as_ref());
-                    self.visit_ranges(leaf, list.values(), &items);
-                }
-            }
-            DataType::Map(_, _) => {
-                if let Some(map) = array.as_map_opt() {
-                    let items = reachable(map.offsets(), nulls.as_ref());
-                    let entries: ArrayRef = std::sync::Arc::new(map.entries().clone());
-                    self.visit_ranges(leaf, &entries, &items);
-                }
-            }
-            DataType::Float16 => self.count(
-                leaf,
-                nans::<Float16Type>(
-                    array,
-                    nulls.as_ref(),
-                    <Float16Type as ArrowPrimitiveType>::Native::is_nan,
-                ),
-            ),
-            DataType::Float32 => self.count(leaf, nans::<Float32Type>(array, nulls.as_ref(), f32::is_nan)),
-            DataType::Float64 => self.count(leaf, nans::<Float64Type>(array, nulls.as_ref(), f64::is_nan)),
-            _ => self.count(leaf, None),
-        }
-    }
+#[derive(Debug)]
+enum Bounds {
+    Known(Bound, Bound),
+    /// No value so far.
+    None,
+    /// A chunk with values left them open.
+    Unknown,
+}
 
-    fn visit_ranges(&mut self, leaf: &mut usize, values: &ArrayRef, ranges: &[(usize, usize)]) {
-        let first = *leaf;
-        // An empty slice too, so that every leaf gets its place.
-        self.visit(leaf, &values.slice(0, 0), None);
-        for (start, end) in ranges {
-            let mut again = first;
-            self.visit(&mut again, &values.slice(*start, end - start), None);
+impl FileMetrics {
+    /// Adds a chunk of the leaf column `leaf`, with its statistics as they were encoded. The first row group adds
+    /// the leaves in order.
+    pub(super) fn add(&mut self, leaf: usize, chunk: &ColumnChunkMetaData) {
+        let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
+        let nans = nan_count(chunk);
+        match self.leaves.get_mut(leaf) {
+            Some(leaf) => {
+                leaf.compressed_size += natural(chunk.compressed_size());
+                leaf.value_count += natural(chunk.num_values());
+                leaf.null_count = leaf.null_count.zip(nulls).map(|(a, b)| a + b);
+                leaf.nan_count = leaf.nan_count.zip(nans).map(|(a, b)| a + b);
+                let before = std::mem::replace(&mut leaf.bounds, Bounds::Unknown);
+                leaf.bounds = before.join(bounds(chunk), &leaf.column);
+            }
+            None => self.leaves.push(Leaf {
+                column: chunk.column_descr_ptr(),
+                compressed_size: natural(chunk.compressed_size()),
+                value_count: natural(chunk.num_values()),
+                null_count: nulls,
+                nan_count: nans,
+                bounds: Bounds::None.join(bounds(chunk), chunk.column_descr()),
+            }),
         }
     }
 
-    fn count(&mut self, leaf: &mut usize, nans: Option<u64>) {
-        if self.0.len() <= *leaf {
-            self.0.resize(*leaf + 1, None);
-        }
-        if let (Some(count), Some(nans)) = (self.0.get_mut(*leaf), nans) {
-            *count = Some(count.unwrap_or(0) + nans);
-        }
-        *leaf += 1;
+    /// The metrics of every leaf column, in schema order.
+    pub(super) fn into_columns(self) -> Vec<ColumnMetrics> {
+        self.leaves.into_iter().map(Leaf::into_metrics).collect()
     }
 }
 
-/// Ranges of the items of lists that are not null, joined where they touch.
-fn reachable(offsets: &[i32], nulls: Option<&NullBuffer>) -> Vec<(usize, usize)> {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
-    for (row, pair) in offsets.windows(2).enumerate() {
-        let [start, end] = pair else { continue };
-        let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else {
-            continue;
+impl Leaf {
+    fn into_metrics(self) -> ColumnMetrics {
+        let (lower, upper) = match self.bounds {
+            Bounds::Known(lower, upper) => (Some(lower), Some(upper)),
+            Bounds::None | Bounds::Unknown => (None, None),
         };
-        if start >= end || nulls.is_some_and(|nulls| nulls.is_null(row)) {
-            continue;
-        }
-        match ranges.last_mut() {
-            Some(last) if last.1 == start => last.1 = end,
-            _ => ranges.push((start, end)),
-        }
-    }
-    ranges
-}
-
-fn nans<T: ArrowPrimitiveType>(
-    array: &ArrayRef,
-    nulls: Option<&NullBuffer>,
-    is_nan: impl Fn(T::Native) -> bool,
-) -> Option<u64> {
-    let values = array.as_primitive_opt::<T>()?.values();
-    let count = match nulls {
-        None => values.iter().filter(|value| is_nan(**value)).count(),
-        Some(nulls) => nulls
-            .iter()
-            .zip(values)
-            .filter(|(valid, value)| *valid && is_nan(**value))
-            .count(),
-    };
-    Some(count as u64)
-}
-
-/// The metrics of every leaf column of a written file.
-pub(super) fn columns(metadata: &ParquetMetaData, nans: &NanCounts) -> Vec<ColumnMetrics> {
-    let descriptor = metadata.file_metadata().schema_descr();
-    let columns = descriptor.columns().iter().enumerate().map(|(leaf, column)| {
-        let chunks: Vec<&ColumnChunkMetaData> = metadata
-            .row_groups()
-            .iter()
-            .filter_map(|group| group.columns().get(leaf))
-            .collect();
-        let nan_count = nans.0.get(leaf).copied().flatten();
-        let null_counts = chunks
-            .iter()
-            .map(|chunk| chunk.statistics().and_then(Statistics::null_count_opt));
-        let value_count = chunks.iter().map(|chunk| natural(chunk.num_values())).sum();
-        let null_count: Option<u64> = null_counts.sum();
-        let (lower, upper) = bounds(column, &chunks).map_or((None, None), |(lower, upper)| (Some(lower), Some(upper)));
         ColumnMetrics {
-            path: column.path().parts().to_vec(),
-            compressed_size: chunks.iter().map(|chunk| natural(chunk.compressed_size())).sum(),
-            value_count,
-            null_count,
-            nan_count,
+            path: self.column.path().parts().to_vec(),
+            compressed_size: self.compressed_size,
+            value_count: self.value_count,
+            null_count: self.null_count,
+            nan_count: self.nan_count,
             lower,
             upper,
         }
-    });
-    columns.collect()
+    }
 }
 
-/// The least and greatest of all chunks, `None` if any chunk with values leaves it open.
-fn bounds(column: &ColumnDescriptor, chunks: &[&ColumnChunkMetaData]) -> Option<(Bound, Bound)> {
-    if column.logical_type_ref() == Some(&LogicalType::Float16) {
-        return None;
-    }
-    let mut found: Option<(Bound, Bound)> = None;
-    for chunk in chunks {
-        let statistics = chunk.statistics()?;
-        let nulls = statistics.null_count_opt()?;
-        if nulls == natural(chunk.num_values()) {
-            continue;
-        }
-        let (lower, upper) = chunk_bounds(statistics)?;
-        found = Some(match found {
-            None => (lower, upper),
-            Some((least, greatest)) => {
-                let lower_is_less = compare(column, &lower.value, &least.value)? == Ordering::Less;
-                let upper_is_greater = compare(column, &upper.value, &greatest.value)? == Ordering::Greater;
-                (
-                    if lower_is_less { lower } else { least },
-                    if upper_is_greater { upper } else { greatest },
+impl Bounds {
+    fn join(self, other: Self, column: &ColumnDescriptor) -> Self {
+        match (self, other) {
+            (Self::None, bounds) | (bounds, Self::None) => bounds,
+            (Self::Known(least, greatest), Self::Known(lower, upper)) => {
+                let orders = (
+                    compare(column, &lower.value, &least.value),
+                    compare(column, &upper.value, &greatest.value),
+                );
+                let (Some(lower_order), Some(upper_order)) = orders else {
+                    return Self::Unknown;
+                };
+                Self::Known(
+                    if lower_order == Ordering::Less { lower } else { least },
+                    if upper_order == Ordering::Greater {
+                        upper
+                    } else {
+                        greatest
+                    },
                 )
             }
-        });
+            _ => Self::Unknown,
+        }
     }
-    let (lower, upper) = found?;
-    // One order must hold for both, else the column has none.
-    compare(column, &lower.value, &upper.value)?;
-    Some((lower, upper))
+}
+
+/// The bounds of a chunk, as far as its statistics tell.
+fn bounds(chunk: &ColumnChunkMetaData) -> Bounds {
+    let column = chunk.column_descr();
+    let Some(statistics) = chunk.statistics() else {
+        return Bounds::Unknown;
+    };
+    if statistics.null_count_opt() == Some(natural(chunk.num_values())) {
+        return Bounds::None;
+    }
+    let found = (column.logical_type_ref() != Some(&LogicalType::Float16))
+        .then(|| chunk_bounds(statistics))
+        .flatten()
+        // One order must hold for both, else the column has none.
+        .filter(|(lower, upper)| compare(column, &lower.value, &upper.value).is_some());
+    found.map_or(Bounds::Unknown, |(lower, upper)| Bounds::Known(lower, upper))
 }
 
 fn chunk_bounds(statistics: &Statistics) -> Option<(Bound, Bound)> {
@@ -184,15 +133,12 @@ fn chunk_bounds(statistics: &Statistics) -> Option<(Bound, Bound)> {
         Statistics::Boolean(s) => (Datum::Boolean(*s.min_opt()?), Datum::Boolean(*s.max_opt()?)),
         Statistics::Int32(s) => (Datum::Int32(*s.min_opt()?), Datum::Int32(*s.max_opt()?)),
         Statistics::Int64(s) => (Datum::Int64(*s.min_opt()?), Datum::Int64(*s.max_opt()?)),
-        // Readers may compare zeros by their bits, so bounds hold both.
         Statistics::Float(s) => {
-            let (min, max) = (*s.min_opt()?, *s.max_opt()?);
-            let (min, max) = (if min == 0.0 { -0.0 } else { min }, if max == 0.0 { 0.0 } else { max });
+            let (min, max) = with_both_zeros(*s.min_opt()?, *s.max_opt()?);
             (!min.is_nan() && !max.is_nan()).then_some((Datum::Float(min), Datum::Float(max)))?
         }
         Statistics::Double(s) => {
-            let (min, max) = (*s.min_opt()?, *s.max_opt()?);
-            let (min, max) = (if min == 0.0 { -0.0 } else { min }, if max == 0.0 { 0.0 } else { max });
+            let (min, max) = with_both_zeros(*s.min_opt()?, *s.max_opt()?);
             (!min.is_nan() && !max.is_nan()).then_some((Datum::Double(min), Datum::Double(max)))?
         }
         Statistics::ByteArray(_) | Statistics::FixedLenByteArray(_) => {
@@ -244,36 +190,7 @@ fn natural(number: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Float32Array, Float64Array, ListArray, StructArray};
-    use arrow::buffer::OffsetBuffer;
-    use arrow::datatypes::Field;
-
     use super::*;
-
-    #[test]
-    fn nans_that_no_reader_sees_do_not_count() {
-        let nan = f64::NAN;
-        let items: ArrayRef = Arc::new(Float64Array::from(vec![nan, 1.0, nan, nan]));
-        let field = Arc::new(Field::new("item", DataType::Float64, true));
-        let offsets = OffsetBuffer::new(vec![0, 2, 3, 4].into());
-        let list = ListArray::new(field, offsets, items, Some(vec![true, false, true].into()));
-        let mut counts = NanCounts::default();
-        assert_eq!(counts.add(0, &(Arc::new(list) as ArrayRef)), 1);
-        assert_eq!(counts.0, vec![Some(2)]);
-
-        let fields = vec![
-            Field::new("f", DataType::Float32, true),
-            Field::new("g", DataType::Utf8, true),
-        ];
-        let child: ArrayRef = Arc::new(Float32Array::from(vec![f32::NAN, f32::NAN]));
-        let text = arrow::array::new_null_array(&DataType::Utf8, 2);
-        let array = StructArray::new(fields.into(), vec![child, text], Some(vec![false, true].into()));
-        let mut counts = NanCounts::default();
-        assert_eq!(counts.add(0, &(Arc::new(array) as ArrayRef)), 2);
-        assert_eq!(counts.0, vec![Some(1), None]);
-    }
 
     #[test]
     fn decimals_compare_by_sign_first() {

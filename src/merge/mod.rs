@@ -12,6 +12,7 @@ mod chain;
 mod decode;
 mod error;
 mod fetch;
+mod floats;
 mod footer;
 mod gather;
 mod hash;

@@ -17,7 +17,8 @@ use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
 use super::budget::{Held, Memory, to_usize};
 use super::error::MergeError;
-use super::metrics::{self, NanCounts};
+use super::floats;
+use super::metrics::FileMetrics;
 use super::step::yield_now;
 use super::upload::{Pending, Upload};
 use crate::data_file::DataFile;
@@ -64,7 +65,7 @@ struct OpenFile {
     writer: SerializedFileWriter<Pending>,
     factory: ArrowRowGroupWriterFactory,
     group: Option<OpenGroup>,
-    nans: NanCounts,
+    metrics: FileMetrics,
 }
 
 impl std::fmt::Debug for OpenFile {
@@ -175,7 +176,7 @@ impl Output {
             writer,
             factory,
             group: None,
-            nans: NanCounts::default(),
+            metrics: FileMetrics::default(),
         })
     }
 
@@ -187,7 +188,7 @@ impl Output {
         match closed {
             Ok(metadata) => {
                 self.files
-                    .push(data_file(&file, &metadata, !self.options.sort_order.is_empty()));
+                    .push(data_file(file, &metadata, !self.options.sort_order.is_empty()));
                 Ok(())
             }
             Err(error) => {
@@ -213,9 +214,7 @@ impl OpenFile {
             }
         };
         let mut writers = group.columns.iter_mut();
-        let mut leaf = 0;
         for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-            leaf = self.nans.add(leaf, column);
             for levels in compute_leaves(field, column).map_err(encoding)? {
                 let writer = writers
                     .next()
@@ -244,9 +243,11 @@ impl OpenFile {
         };
         let mut writer = self.writer.next_row_group().map_err(encoding)?;
         let mut left: u64 = group.held.bytes();
-        for column in group.columns {
+        for (leaf, column) in group.columns.into_iter().enumerate() {
             let size = column.memory_size() as u64;
-            let chunk = column.close().map_err(encoding)?;
+            let mut chunk = column.close().map_err(encoding)?;
+            self.metrics.add(leaf, &chunk.close().metadata);
+            floats::make_safe(chunk.close_mut()).map_err(encoding)?;
             chunk.append_to_row_group(&mut writer).map_err(encoding)?;
             left = left.saturating_sub(size);
             group.held.resize(left);
@@ -276,7 +277,7 @@ pub(super) fn location(file: &DataFile) -> Path {
     Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()))
 }
 
-fn data_file(file: &OpenFile, metadata: &ParquetMetaData, sorted: bool) -> DataFile {
+fn data_file(file: OpenFile, metadata: &ParquetMetaData, sorted: bool) -> DataFile {
     let offsets = metadata.row_groups().iter().filter_map(|group| {
         let first = group.columns().first()?;
         Some(first.byte_range().0)
@@ -285,7 +286,7 @@ fn data_file(file: &OpenFile, metadata: &ParquetMetaData, sorted: bool) -> DataF
         path: file.upload.path().to_string(),
         size: file.writer.bytes_written() as u64,
         rows: u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0),
-        columns: metrics::columns(metadata, &file.nans),
+        columns: file.metrics.into_columns(),
         split_offsets: offsets.collect(),
         sorted,
     }

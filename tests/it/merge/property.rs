@@ -12,7 +12,7 @@ use firnline::{MergeInput, MergeOptions, ParquetMerger, SortField};
 use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 
-use super::support::{self, Random, Row, batch, compare, encode, memory, put};
+use super::support::{self, LIGHT, Random, Row, batch, compare, encode, memory, put};
 
 /// A case: inputs in a store, and the rows that the merge must give.
 struct Case {
@@ -86,7 +86,7 @@ fn properties(random: &mut Random) -> WriterProperties {
         .set_write_batch_size(8)
         .set_statistics_enabled(statistics)
         .set_dictionary_enabled(random.below(2) == 0)
-        .set_compression([Compression::UNCOMPRESSED, Compression::SNAPPY][random.size(2)])
+        .set_compression([Compression::UNCOMPRESSED, LIGHT][random.size(2)])
         .build()
 }
 

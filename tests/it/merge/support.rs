@@ -15,6 +15,8 @@ use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
 use firnline::parquet::arrow::ArrowWriter;
 use firnline::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use firnline::parquet::basic::Compression;
+use firnline::parquet::file::metadata::{ColumnChunkMetaDataBuilder, ParquetMetaDataReader, ParquetMetaDataWriter};
 use firnline::parquet::file::properties::WriterProperties;
 use firnline::{
     Codec, MergeError, MergeInput, MergeOptions, MergeOutput, MergeTarget, ParquetMerger, SortField, WriterId,
@@ -40,6 +42,13 @@ impl Random {
         usize::try_from(self.below(limit as u64)).unwrap()
     }
 }
+
+/// The light codec of a build that has it.
+pub(crate) const LIGHT: Compression = if cfg!(feature = "snap") {
+    Compression::SNAPPY
+} else {
+    Compression::UNCOMPRESSED
+};
 
 type Item = Option<(Option<i32>, Option<f64>)>;
 
@@ -221,6 +230,28 @@ pub(crate) fn encode(batch: &RecordBatch, properties: WriterProperties) -> Vec<u
     writer.into_inner().unwrap()
 }
 
+/// The same file, with a footer that says something else of its first column.
+pub(crate) fn refooted(
+    file: &[u8],
+    edit: impl Fn(ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilder,
+) -> Vec<u8> {
+    let bytes = bytes::Bytes::copy_from_slice(file);
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
+    let mut builder = metadata.into_builder();
+    let groups = builder.take_row_groups().into_iter().map(|group| {
+        let mut group = group.into_builder();
+        let mut columns = group.take_columns();
+        columns[0] = edit(columns[0].clone().into_builder()).build().unwrap();
+        group.set_column_metadata(columns).build().unwrap()
+    });
+    let metadata = builder.set_row_groups(groups.collect()).build();
+    let length = u32::from_le_bytes(*file[..file.len() - 4].last_chunk().unwrap());
+    let data = file.len() - 8 - usize::try_from(length).unwrap();
+    let mut out = file[..data].to_vec();
+    ParquetMetaDataWriter::new(&mut out, &metadata).finish().unwrap();
+    out
+}
+
 /// Decodes a Parquet file without any of our own code.
 pub(crate) fn decode(bytes: impl Into<bytes::Bytes>) -> Vec<RecordBatch> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.into()).unwrap();
@@ -260,7 +291,11 @@ pub(crate) fn target(store: &Arc<dyn ObjectStore>, schema: SchemaRef) -> MergeTa
 pub(crate) fn options(order: &[SortField]) -> MergeOptions {
     MergeOptions::default()
         .with_sort_order(order.to_vec())
-        .with_codec(Codec::Snappy)
+        .with_codec(if LIGHT == Compression::SNAPPY {
+            Codec::Snappy
+        } else {
+            Codec::None
+        })
 }
 
 pub(crate) async fn merge(
