@@ -41,7 +41,7 @@ struct Renewal {
     why: Why,
     /// The lanes that must not write any more.
     supersedes: Vec<LaneId>,
-    /// Whether one of them, of which there is no register, has put rows into the table.
+    /// Whether there is no register of one of them, so that nobody knows what it has put into the table.
     strangers: bool,
     table_there: bool,
     in_table: Vec<SourceFile>,
@@ -276,7 +276,8 @@ impl Compactor {
         let table = sink.decided(lane.id()).await.map_err(|e| Error::from(table_error(e)))?;
         let strangers = match proposed {
             Some(proposed) => proposed.strangers,
-            None => have_strangers(sink, &table).await?,
+            // Also a lane that a door has left half made: the lanes that it supersedes are hidden by now.
+            None => !table.other_lanes.is_empty(),
         };
         let mut register = lane.register.clone();
         // What contradicts itself is why the door is opened: as much as can be read counts.
@@ -472,20 +473,6 @@ async fn is_in_table(
 fn moved(namespace: &Namespace) -> Error {
     let message = format!("the table moved while the door was gone through: open it again. namespace=`{namespace}`");
     Error::new(ErrorKind::Conflict, message)
-}
-
-/// Whether a lane of which there is no register has put rows into the table.
-///
-/// A lane without an entry that has taken the table over from ours is one that a door has left half made.
-async fn have_strangers(sink: &dyn TableSink, table: &TableState) -> Result<bool> {
-    for other in &table.other_lanes {
-        let theirs = sink.decided(*other).await.map_err(|e| Error::from(table_error(e)))?;
-        let half_made = theirs.decided.is_some_and(|decided| decided.marker.seq == Seq::ZERO);
-        if !(table.superseded && half_made) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Whether the register accounts for every source that its lane could have put into the table.

@@ -303,9 +303,13 @@ impl Lane {
             Sighting::Event => Arrival::Event,
             Sighting::Listing { last_modified } => Arrival::Listing { last_modified },
         };
+        let known = tracker.is_pending(&self.namespace, &file.key);
+        let was_vague = known.is_some_and(|known| known.etag.is_none());
         match tracker.handle_file(file.clone(), arrival, now) {
-            Observed::Recorded | Observed::Updated => Ok(Some(EventOutcome::Recorded)),
             Observed::AlreadyPending => Ok(Some(EventOutcome::Duplicate)),
+            // Somebody had told of it without its etag: that is now known, and nothing else is new.
+            Observed::Updated if was_vague => Ok(Some(EventOutcome::Duplicate)),
+            Observed::Recorded | Observed::Updated => Ok(Some(EventOutcome::Recorded)),
             Observed::BelowBoundary { boundary } => {
                 match look(shared, &file, &sighting, None).await? {
                     // Reclaimed long ago.
