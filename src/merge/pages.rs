@@ -1,4 +1,11 @@
 //! What the page headers of a column chunk claim, before anything is decompressed.
+//!
+//! What a page may inflate to is bounded by these claims for Snappy, Zstandard and raw LZ4, whose decoders fill a
+//! buffer of the claimed size. The decoders of gzip, Brotli and framed LZ4 go on to the end of their input, and only
+//! then the page is found to be longer than claimed, and its source corrupt. A page made for the purpose can so take
+//! memory beyond the budget for a moment: up to about 1,000 times its compressed bytes with gzip, 255 times with LZ4,
+//! and far more with Brotli. Whoever does not trust the writers leaves the features `gzip`, `lz4` and `brotli` out;
+//! such sources are then set aside unread.
 
 use super::thrift::{Kind, Malformed, STRUCT, Walker};
 use crate::quarantine::QuarantineReason;
