@@ -13,20 +13,16 @@ use super::budget::{Held, allotment_for, fetch_limit, to_usize};
 use super::decode::{Piece, SliceReader, arrow_metadata, build, find};
 use super::error::{MergeError, SourceError};
 use super::fetch::{Extent, coalesced, fetch_ranges, length};
-use super::footer::too_large;
 use super::input::{Input, Origin, Plan};
 use super::merging::Stop;
 use super::page_index::read_page_index;
-use super::pages::PageSizes;
+use super::pages::measure;
 use super::slices::{self, Indivisible, Slice};
 use crate::quarantine::QuarantineReason;
 use crate::schema::Caster;
 
 /// Most rows in one batch.
 pub(super) const MAX_BATCH_ROWS: usize = 8_192;
-
-/// Most values in a page of a list: all of them may belong to one row, which is decoded at once.
-const MAX_LIST_PAGE_VALUES: u64 = 4 << 20;
 
 /// Rows that have been read, converted and checked.
 #[derive(Debug)]
@@ -307,28 +303,7 @@ impl InputReader {
             let extents = fetch_ranges(&*self.input.store, &footer.location, &footer.etag, &ranges).await?;
             self.extents = Arc::new(extents);
         }
-        let rows = piece.slice.rows.len().max(1) as u64;
-        let (mut resident, mut row_width) = (0_u64, 0_u64);
-        for column in &piece.slice.columns {
-            let mut sizes = PageSizes::default();
-            for range in &column.ranges {
-                let bytes = find(&self.extents, range);
-                sizes.add(&bytes.ok_or_else(|| QuarantineReason::corrupt("a column chunk out of reach"))?)?;
-            }
-            match column.values {
-                // Also keeps an offset index from pairing values with other rows.
-                Some(values) if values != sizes.values => {
-                    return Err(QuarantineReason::corrupt("pages hold another number of values than rows").into());
-                }
-                None if sizes.most_values > MAX_LIST_PAGE_VALUES => {
-                    return Err(too_large("values in a page", sizes.most_values, MAX_LIST_PAGE_VALUES).into());
-                }
-                _ => {}
-            }
-            resident = resident.saturating_add(sizes.resident());
-            let width = sizes.value_width().saturating_mul(sizes.values).div_ceil(rows);
-            row_width = row_width.saturating_add(width);
-        }
+        let (resident, row_width) = measure(&piece.slice, &self.extents)?;
         let held = bytes_of(&self.extents).saturating_add(resident);
         if held > self.allotment {
             return Err(Refusal::NeedsMore {
