@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, MaybeDone, maybe_done};
 
 use super::budget::{Held, Memory};
 use super::error::SourceError;
-use super::fetch::{Extent, coalesced, fetch_ranges};
+use super::fetch::{Extent, coalesced, fetch_ranges, length};
 use super::input::Input;
 
 /// All pages of an input, under way. Nothing runs by itself: it goes on when it is polled.
@@ -26,9 +26,7 @@ impl Ahead {
             return None;
         }
         let ranges = coalesced(&input.ranges());
-        let bytes = ranges
-            .iter()
-            .fold(0_u64, |sum, range| sum.saturating_add(range.end - range.start));
+        let bytes = length(&ranges);
         if bytes > spare {
             return None;
         }

@@ -61,6 +61,21 @@ impl Drop for Held {
     }
 }
 
+/// What of an allotment may be fetched and decompressed; the rest is for decoded rows and keys.
+pub(super) fn fetch_limit(allotment: u64) -> u64 {
+    allotment / 4 * 3
+}
+
+/// The allotment of which `cost` may be fetched and decompressed.
+pub(super) fn allotment_for(cost: u64) -> u64 {
+    cost.div_ceil(3).saturating_mul(4).saturating_add(4)
+}
+
+/// A count as Parquet has it, signed; what is negative has been refused with the footer.
+pub(super) fn natural(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
 /// A size as `usize`; what does not fit is larger than any memory.
 pub(super) fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)

@@ -1,15 +1,14 @@
 //! Inputs whose keys do not overlap are read one after the other, as one. Pure.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::Array;
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::OwnedRow;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
+use super::decode::guarded;
 use super::order::KeyEncoder;
 use crate::options::SortField;
 use crate::schema::Caster;
@@ -33,15 +32,18 @@ pub(super) struct Link {
     pub(super) span: Option<Span>,
 }
 
+impl Link {
+    fn first(&self) -> Option<&OwnedRow> {
+        self.span.as_ref().map(|span| &span.first)
+    }
+}
+
 /// Puts inputs into as few chains as possible.
 ///
 /// An input may follow another if all its keys are greater, or, where the first key column is the `whole_key`, if
 /// they are not less and its rank is greater.
 pub(super) fn chains(mut links: Vec<Link>, whole_key: bool) -> Vec<Vec<usize>> {
-    links.sort_by(|a, b| {
-        let first = |link: &Link| link.span.as_ref().map(|span| span.first.clone());
-        first(a).cmp(&first(b)).then(a.rank.cmp(&b.rank))
-    });
+    links.sort_by(|a, b| (a.first(), a.rank).cmp(&(b.first(), b.rank)));
     let mut chains: Vec<(Option<OwnedRow>, u32, Vec<usize>)> = Vec::new();
     for link in links {
         let Some(span) = link.span else {
@@ -73,7 +75,10 @@ pub(super) fn chains(mut links: Vec<Link>, whole_key: bool) -> Vec<Vec<usize>> {
 /// The span of a file, `None` where its footer does not tell it reliably.
 pub(super) fn span(metadata: &ParquetMetaData, source: &SchemaRef, plan: &Schema, order: &[SortField]) -> Option<Span> {
     // Statistics of a broken file may be of any length, and their conversion asserts that they are not.
-    catch_unwind(AssertUnwindSafe(|| told_span(metadata, source, plan, order))).unwrap_or_default()
+    let span = guarded("statistics broke their conversion", || {
+        told_span(metadata, source, plan, order)
+    });
+    span.ok().flatten()
 }
 
 fn told_span(metadata: &ParquetMetaData, source: &SchemaRef, plan: &Schema, order: &[SortField]) -> Option<Span> {

@@ -38,20 +38,23 @@ impl std::fmt::Debug for SliceReader {
 impl SliceReader {
     /// The next rows, `None` after the last. Must not be called again after an error.
     pub(super) fn read(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
-        // The decoders assert what only a broken page breaks; such a panic is caught as one more way to be corrupt.
-        catch_unwind(AssertUnwindSafe(|| self.0.next()))
-            .map_err(|_| QuarantineReason::corrupt("a page broke the decoder"))?
-            .transpose()
-            .map_err(QuarantineReason::corrupt)
+        let rows = guarded("a page broke the decoder", || self.0.next())?;
+        rows.transpose().map_err(QuarantineReason::corrupt)
     }
 }
 
 /// What the decoder wants to know of a file, whatever Arrow schema is embedded.
 pub(super) fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, QuarantineReason> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    catch_unwind(AssertUnwindSafe(|| ArrowReaderMetadata::try_new(metadata, options)))
-        .map_err(|_| QuarantineReason::corrupt("the schema broke the parser"))?
-        .map_err(QuarantineReason::corrupt)
+    guarded("the schema broke the parser", || {
+        ArrowReaderMetadata::try_new(metadata, options)
+    })?
+    .map_err(QuarantineReason::corrupt)
+}
+
+/// Parsers and decoders assert what only a broken file breaks; such a panic is one more way to be corrupt.
+pub(super) fn guarded<T>(what: &str, work: impl FnOnce() -> T) -> Result<T, QuarantineReason> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| QuarantineReason::corrupt(what))
 }
 
 /// The decoder of the rows of a slice from the row `skip` on.
@@ -75,7 +78,7 @@ pub(super) fn build(
         size,
     };
     let selection = (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
-    let reader = catch_unwind(AssertUnwindSafe(|| {
+    let reader = guarded("a row group broke the decoder", || {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.arrow.clone())
             .with_row_groups(vec![piece.group])
             .with_batch_size(batch_rows);
@@ -83,11 +86,8 @@ pub(super) fn build(
             Some(selection) => builder.with_row_selection(selection).build(),
             None => builder.build(),
         }
-    }));
-    reader
-        .map_err(|_| QuarantineReason::corrupt("a row group broke the decoder"))?
-        .map(SliceReader)
-        .map_err(QuarantineReason::corrupt)
+    })?;
+    reader.map(SliceReader).map_err(QuarantineReason::corrupt)
 }
 
 /// The bytes of `range`, if one of the extents has them all.

@@ -105,6 +105,13 @@ pub(super) fn coalesced(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     joined
 }
 
+/// How many bytes the ranges have together.
+pub(super) fn length(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().fold(0, |sum, range| {
+        sum.saturating_add(range.end.saturating_sub(range.start))
+    })
+}
+
 async fn body(location: &Path, result: GetResult, planned: Option<&ETag>) -> Result<Extent, SourceError> {
     let start = result.range.start;
     let bytes = result

@@ -1,7 +1,7 @@
 //! Statistics of float columns that every reader may prune by.
 //!
-//! Parquet leaves NaN out of bounds, while DuckDB, Spark and Polars order it above every number: by such bounds they
-//! skip the NaN that `x > 5` asks for. And readers that compare bits tell -0.0 from +0.0. So a column chunk with NaN
+//! Parquet leaves NaN out of bounds, while query engines order it above every number: by such bounds they skip the
+//! NaN that `x > 5` asks for. And readers that compare bits tell -0.0 from +0.0. So a column chunk with NaN
 //! gets no bounds, in the footer or by page, and bounds that are zero hold both zeros.
 
 use std::ops::Neg;
@@ -48,7 +48,7 @@ pub(super) fn nan_count(chunk: &ColumnChunkMetaData) -> Option<u64> {
     let statistics = chunk.statistics().filter(|_| is_float(chunk))?;
     // Nothing is counted where there is no value at all.
     let all_null = statistics.null_count_opt() == u64::try_from(chunk.num_values()).ok();
-    statistics.nan_count_opt().or(all_null.then_some(0))
+    statistics.nan_count_opt().or_else(|| all_null.then_some(0))
 }
 
 /// Bounds that hold both zeros if they hold one.

@@ -1,6 +1,5 @@
 //! Reading the footer of a source in one request, and checking what it claims.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -10,6 +9,7 @@ use object_store::path::Path;
 use parquet::basic::Compression;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::decode::guarded;
 use super::error::SourceError;
 use super::fetch::{Extent, fetch_ranges, fetch_tail, no_etag};
 use super::thrift::{LIST, Malformed, STRUCT, Walker};
@@ -104,8 +104,9 @@ pub async fn read_footer(
         .slice(&(footer_start..meta.size))
         .ok_or_else(|| QuarantineReason::corrupt("footer out of reach"))?;
     let metadata = parse(&footer, footer_start)?;
-    let schema = catch_unwind(AssertUnwindSafe(|| schema::from_parquet(metadata.file_metadata())))
-        .map_err(|_| QuarantineReason::corrupt("the schema broke the parser"))??;
+    let schema = guarded("the schema broke the parser", || {
+        schema::from_parquet(metadata.file_metadata())
+    })??;
     Ok(SourceFooter {
         location: location.clone(),
         size: meta.size,
@@ -144,10 +145,10 @@ fn footer_start(tail: &Extent, size: u64) -> Result<u64, QuarantineReason> {
 fn parse(footer: &[u8], footer_start: u64) -> Result<ParquetMetaData, QuarantineReason> {
     let thrift = footer.get(..footer.len().saturating_sub(TRAILER)).unwrap_or_default();
     check_shape(thrift)?;
-    // The parser asserts what only a broken file breaks; such a panic is caught as one more way to be corrupt.
-    let metadata = catch_unwind(AssertUnwindSafe(|| ParquetMetaDataReader::decode_metadata(thrift)))
-        .map_err(|_| QuarantineReason::corrupt("the footer broke the parser"))?
-        .map_err(QuarantineReason::corrupt)?;
+    let metadata = guarded("the footer broke the parser", || {
+        ParquetMetaDataReader::decode_metadata(thrift)
+    })?
+    .map_err(QuarantineReason::corrupt)?;
     check_claims(&metadata, footer_start)?;
     Ok(metadata)
 }

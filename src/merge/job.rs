@@ -8,12 +8,12 @@ use object_store::ObjectStore;
 use parquet::file::metadata::RowGroupMetaData;
 
 use super::MergeInput;
-use super::budget::{Held, Memory};
+use super::budget::{Held, Memory, allotment_for, fetch_limit};
 use super::chain::{self, Link};
 use super::error::MergeError;
 use super::footer::too_large;
 use super::hash::RowHash;
-use super::input::{Input, Origin, Plan, allotment_for, fetch_limit};
+use super::input::{Input, Origin, Plan};
 use super::merging::{Chain, Stop, Waiting};
 use super::options::{MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 use super::order::KeyEncoder;

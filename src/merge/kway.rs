@@ -79,9 +79,6 @@ fn run_end(heads: &[Option<Head<'_>>], winner: usize, runner_up: Option<usize>) 
         first = end + 1;
         end = end.saturating_add(step).min(head.rows.end);
         step *= 2;
-        if end < first {
-            end = first;
-        }
     }
     let mut last = end.min(head.rows.end);
     while first < last {

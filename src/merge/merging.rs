@@ -15,8 +15,9 @@ use super::budget::{Held, to_usize};
 use super::error::MergeError;
 use super::footer::read_footer;
 use super::gather::gather;
-use super::input::{Batch, Input, InputReader, MAX_BATCH_ROWS, Origin, Plan};
+use super::input::{Input, Origin, Plan};
 use super::kway::{Head, merge};
+use super::reader::{Batch, InputReader, MAX_BATCH_ROWS};
 use super::step::yield_now;
 
 /// Inputs that are opened at the same time.

@@ -7,6 +7,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
+use super::budget::natural;
 use super::floats::{nan_count, with_both_zeros};
 use crate::data_file::{Bound, ColumnMetrics, Datum};
 
@@ -182,10 +183,6 @@ fn signed_big_endian(a: &[u8], b: &[u8]) -> Option<Ordering> {
     }
     let sign = |bytes: &[u8]| bytes.first().map(|byte| byte.cast_signed() >= 0);
     Some(sign(a).cmp(&sign(b)).then_with(|| a.cmp(b)))
-}
-
-fn natural(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }
 
 #[cfg(test)]

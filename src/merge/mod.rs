@@ -24,8 +24,10 @@ mod metrics;
 mod options;
 mod order;
 mod output;
+mod page_index;
 mod pages;
 mod passes;
+mod reader;
 mod slices;
 mod step;
 mod thrift;
@@ -44,11 +46,12 @@ pub use footer::{SourceFooter, read_footer};
 pub use options::{DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 
 use self::hash::RowHash;
-use self::input::{Input, InputReader, Origin, Plan};
+use self::input::{Input, Origin, Plan};
 use self::job::{Fit, Job};
 use self::merging::{Merging, Stop};
 use self::output::{Output, OutputOptions, location};
 use self::passes::Scratch;
+use self::reader::InputReader;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
 

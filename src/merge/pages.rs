@@ -1,33 +1,77 @@
 //! What the page headers of a column chunk claim, before anything is decompressed.
+//!
+//! What a page may inflate to is bounded by these claims for Snappy, Zstandard and raw LZ4, whose decoders fill a
+//! buffer of the claimed size. The decoders of gzip, Brotli and framed LZ4 go on to the end of their input, and only
+//! then the page is found to be longer than claimed, and its source corrupt. A page made for the purpose can so take
+//! memory beyond the budget for a moment: up to about 1,000 times its compressed bytes with gzip, 255 times with LZ4,
+//! and far more with Brotli. Whoever does not trust the writers leaves the features `gzip`, `lz4` and `brotli` out;
+//! such sources are then set aside unread.
 
+use super::decode::find;
+use super::fetch::Extent;
+use super::footer::too_large;
+use super::slices::Slice;
 use super::thrift::{Kind, Malformed, STRUCT, Walker};
 use crate::quarantine::QuarantineReason;
 
+/// Most values in a page of a list: all of them may belong to one row, which is decoded at once.
+const MAX_LIST_PAGE_VALUES: u64 = 4 << 20;
+
+/// What decoding a slice that has been fetched holds at once, and how many bytes a row takes, by the claims of its
+/// pages.
+pub(super) fn measure(slice: &Slice, extents: &[Extent]) -> Result<(u64, u64), QuarantineReason> {
+    let rows = slice.rows.len().max(1) as u64;
+    let (mut resident, mut row_width) = (0_u64, 0_u64);
+    for column in &slice.columns {
+        let mut sizes = PageSizes::default();
+        for range in &column.ranges {
+            let bytes = find(extents, range);
+            sizes.add(&bytes.ok_or_else(|| QuarantineReason::corrupt("a column chunk out of reach"))?)?;
+        }
+        match column.values {
+            // Also keeps an offset index from pairing values with other rows.
+            Some(values) if values != sizes.values => {
+                return Err(QuarantineReason::corrupt(
+                    "pages hold another number of values than rows",
+                ));
+            }
+            None if sizes.most_values > MAX_LIST_PAGE_VALUES => {
+                return Err(too_large("values in a page", sizes.most_values, MAX_LIST_PAGE_VALUES));
+            }
+            _ => {}
+        }
+        resident = resident.saturating_add(sizes.resident());
+        let width = sizes.value_width().saturating_mul(sizes.values).div_ceil(rows);
+        row_width = row_width.saturating_add(width);
+    }
+    Ok((resident, row_width))
+}
+
 /// Sizes of the pages of (a part of) a column chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PageSizes {
+struct PageSizes {
     /// Dictionary page, uncompressed.
-    pub(super) dictionary: u64,
+    dictionary: u64,
     /// Values in the dictionary.
-    pub(super) dictionary_values: u64,
+    dictionary_values: u64,
     /// Largest data page, uncompressed.
-    pub(super) largest: u64,
+    largest: u64,
     /// All data pages, uncompressed.
-    pub(super) data: u64,
+    data: u64,
     /// Values of the data page that has most of them.
-    pub(super) most_values: u64,
+    most_values: u64,
     /// Values of all data pages, nulls included.
-    pub(super) values: u64,
+    values: u64,
 }
 
 impl PageSizes {
     /// Bytes that decoding holds at once: the dictionary, and one page.
-    pub(super) fn resident(&self) -> u64 {
+    fn resident(&self) -> u64 {
         self.dictionary.saturating_add(self.largest)
     }
 
     /// About how many bytes a value takes when decoded.
-    pub(super) fn value_width(&self) -> u64 {
+    fn value_width(&self) -> u64 {
         let plain = self.data.checked_div(self.values).unwrap_or(0);
         let dictionary = self.dictionary.checked_div(self.dictionary_values).unwrap_or(0);
         // 16: offsets, validity, levels.
@@ -35,7 +79,7 @@ impl PageSizes {
     }
 
     /// Adds the pages whose headers and bodies fill `bytes`.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<(), QuarantineReason> {
+    fn add(&mut self, bytes: &[u8]) -> Result<(), QuarantineReason> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let page = header(rest).map_err(|e| QuarantineReason::corrupt(format!("page header {e}")))?;

@@ -10,7 +10,7 @@ use super::input::Plan;
 use super::job::{Job, Reading, Shares, allot};
 use super::merging::{Chain, Merging, Stop, Waiting};
 use super::output::{Output, OutputOptions, location};
-use crate::options::Codec;
+use crate::options::{Codec, SortField};
 
 /// Intermediate files are rolled at this size, so that none has too many row groups.
 const SCRATCH_FILE_BYTES: u64 = 64 << 20;
@@ -87,7 +87,7 @@ impl Scratch {
             plan.schema
                 .fields()
                 .last()
-                .map(|field| crate::options::SortField::ascending(field.name())),
+                .map(|field| SortField::ascending(field.name())),
         );
         let options = OutputOptions {
             store: Arc::clone(&self.store),

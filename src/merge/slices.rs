@@ -5,6 +5,7 @@ use std::ops::Range;
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
+use super::budget::natural;
 use crate::quarantine::QuarantineReason;
 
 /// A page is assumed to be no larger than this until its header has been seen.
@@ -214,10 +215,6 @@ fn is_flat(chunk: &ColumnChunkMetaData) -> bool {
 
 fn rows_of(group: &RowGroupMetaData) -> usize {
     usize::try_from(group.num_rows()).unwrap_or(0)
-}
-
-fn natural(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Uploads the rest and makes the object visible. Returns its size.
+    /// Uploads the rest and makes the object visible.
     pub(super) async fn finish(&mut self) -> Result<()> {
         self.drain().await?;
         let rest = self.pending.take(self.pending.len());

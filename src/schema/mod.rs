@@ -2,6 +2,7 @@
 
 mod cast;
 mod normalize;
+mod step;
 mod unify;
 
 pub(crate) use cast::Caster;

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         ("amount", pa.decimal128(12, 2)),
         ("score", pa.float64()),
         ("ratio", pa.float64()),
+        ("noise", pa.float64()),
         ("n", pa.int32()),
         ("flag", pa.bool_()),
         ("day", pa.date32()),
@@ -33,7 +34,7 @@ SCHEMA = pa.schema(
 )
 
 # What an order by (ts, id) and a filter can compare.
-SCALARS = ["ts", "id", "name", "amount", "score", "ratio", "n", "flag", "day", "kind"]
+SCALARS = ["ts", "id", "name", "amount", "score", "ratio", "noise", "n", "flag", "day", "kind"]
 SPECIALS = [math.nan, math.inf, -math.inf, 0.0, -0.0]
 
 
@@ -51,6 +52,7 @@ def rows(rng, start_ms, count):
                 "amount": decimal.Decimal(rng.randrange(-(10**12) + 1, 10**12)).scaleb(-2),
                 "score": rng.choice([*SPECIALS, rng.uniform(-1e9, 1e9)]),
                 "ratio": rng.uniform(-1, 1),
+                "noise": rng.choice([None, math.nan]),
                 "n": rng.choice([None, rng.randrange(-(2**31), 2**31)]),
                 "flag": rng.choice([None, False, True]),
                 "day": ts.date(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use firnline::arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use firnline::parquet::basic::Compression;
+use firnline::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use firnline::parquet::file::metadata::ParquetMetaDataReader;
 use firnline::parquet::file::properties::WriterProperties;
 use firnline::{MergeError, QuarantineReason, SortField, SourceError, read_footer};
@@ -15,13 +15,13 @@ use super::support::{encode, input, memory, merge, options, put, refooted};
 fn codecs() -> Vec<(Compression, &'static str, &'static str, bool)> {
     vec![
         (
-            Compression::BROTLI(Default::default()),
+            Compression::BROTLI(BrotliLevel::default()),
             "brotli",
             "brotli",
             cfg!(feature = "brotli"),
         ),
         (
-            Compression::GZIP(Default::default()),
+            Compression::GZIP(GzipLevel::default()),
             "gzip",
             "gzip",
             cfg!(feature = "gzip"),
@@ -31,7 +31,7 @@ fn codecs() -> Vec<(Compression, &'static str, &'static str, bool)> {
         (Compression::LZO, "lzo", "none", false),
         (Compression::SNAPPY, "snappy", "snap", cfg!(feature = "snap")),
         (
-            Compression::ZSTD(Default::default()),
+            Compression::ZSTD(ZstdLevel::default()),
             "zstd",
             "zstd",
             cfg!(feature = "zstd"),

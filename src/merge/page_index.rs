@@ -1,0 +1,56 @@
+//! Reads where the pages of a row group lie.
+
+use std::sync::Arc;
+
+use parquet::DecodeResult;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataBuilder, ParquetMetaDataPushDecoder, RowGroupMetaData};
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+
+use super::decode::{arrow_metadata, find, guarded};
+use super::error::SourceError;
+use super::fetch::fetch_ranges;
+use super::input::Input;
+use crate::quarantine::QuarantineReason;
+
+/// The offset index of a row group, in metadata of their own that have only this row group.
+pub(super) async fn read_page_index(
+    input: &Input,
+    group: &RowGroupMetaData,
+) -> Result<(ArrowReaderMetadata, Vec<OffsetIndexMetaData>), SourceError> {
+    let footer = &input.footer;
+    let file = footer.metadata.file_metadata().clone();
+    let metadata = ParquetMetaDataBuilder::new(file).add_row_group(group.clone()).build();
+    let mut decoder = ParquetMetaDataPushDecoder::try_new_with_metadata(footer.size, metadata)
+        .map_err(QuarantineReason::corrupt)?
+        .with_column_index_policy(PageIndexPolicy::Skip)
+        .with_offset_index_policy(PageIndexPolicy::Required);
+    let metadata = loop {
+        let step = guarded("the page index broke the parser", || decoder.try_decode())?;
+        match step.map_err(QuarantineReason::corrupt)? {
+            DecodeResult::Data(metadata) => break metadata,
+            DecodeResult::Finished => return Err(QuarantineReason::corrupt("no page index").into()),
+            DecodeResult::NeedsData(ranges) => {
+                if let Some(range) = ranges
+                    .iter()
+                    .find(|range| range.end > footer.size || range.start > range.end)
+                {
+                    let detail = format!("the page index lies outside the file. end=`{}`", range.end);
+                    return Err(QuarantineReason::corrupt(detail).into());
+                }
+                let extents = fetch_ranges(&*input.store, &footer.location, &footer.etag, &ranges).await?;
+                let data = ranges
+                    .iter()
+                    .map(|range| find(&extents, range))
+                    .collect::<Option<Vec<_>>>();
+                let data = data.ok_or_else(|| QuarantineReason::corrupt("page index out of reach"))?;
+                decoder.push_ranges(ranges, data).map_err(QuarantineReason::corrupt)?;
+            }
+        }
+    };
+    let index = metadata.page_index_for_row_group(0);
+    let columns = (0..group.num_columns()).map(|column| index.offset_index(column).cloned());
+    let columns = columns.collect::<Option<Vec<_>>>();
+    let columns = columns.ok_or_else(|| QuarantineReason::corrupt("the offset index is incomplete"))?;
+    Ok((arrow_metadata(Arc::new(metadata))?, columns))
+}

@@ -1,0 +1,469 @@
+//! Reads one input: batches of the plan's columns with their keys, in the order in which they are checked.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use arrow::row::{OwnedRow, Rows};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::file::metadata::RowGroupMetaData;
+
+use super::budget::{Held, allotment_for, fetch_limit, to_usize};
+use super::decode::{Piece, SliceReader, arrow_metadata, build, find};
+use super::error::{MergeError, SourceError};
+use super::fetch::{Extent, coalesced, fetch_ranges, length};
+use super::input::{Input, Origin, Plan};
+use super::merging::Stop;
+use super::page_index::read_page_index;
+use super::pages::measure;
+use super::slices::{self, Indivisible, Slice};
+use crate::quarantine::QuarantineReason;
+use crate::schema::Caster;
+
+/// Most rows in one batch.
+pub(super) const MAX_BATCH_ROWS: usize = 8_192;
+
+/// Rows that have been read, converted and checked.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) rows: RecordBatch,
+    pub(super) keys: Option<Rows>,
+    _held: Held,
+}
+
+/// Why an input cannot be read on.
+enum Refusal {
+    Source(SourceError),
+    /// It would need an allotment of this size.
+    NeedsMore {
+        what: &'static str,
+        needed: u64,
+    },
+}
+
+impl From<SourceError> for Refusal {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<QuarantineReason> for Refusal {
+    fn from(reason: QuarantineReason) -> Self {
+        Self::Source(reason.into())
+    }
+}
+
+/// Reads an input from its first row to its last.
+#[derive(Debug)]
+pub(super) struct InputReader {
+    input: Input,
+    plan: Plan,
+    caster: Caster,
+    arrow: ArrowReaderMetadata,
+    /// Bytes that this reader may hold.
+    allotment: u64,
+    next_group: usize,
+    slices: VecDeque<Piece>,
+    extents: Arc<Vec<Extent>>,
+    held: Held,
+    open: Option<OpenSlice>,
+    rows: u64,
+    last_key: Option<OwnedRow>,
+}
+
+#[derive(Debug)]
+struct OpenSlice {
+    piece: Piece,
+    reader: SliceReader,
+    /// Rows of the slice that have been read.
+    done: usize,
+    batch_rows: usize,
+}
+
+impl InputReader {
+    /// Prepares to read `input` with at most `allotment` bytes; reads nothing yet.
+    pub(super) fn new(input: Input, plan: &Plan, allotment: u64) -> Result<Self, MergeError> {
+        let origin = input.origin;
+        Self::prepare(input, plan, allotment).map_err(|reason| origin.blame(reason.into()))
+    }
+
+    fn prepare(mut input: Input, plan: &Plan, allotment: u64) -> Result<Self, QuarantineReason> {
+        let target = match input.origin {
+            Origin::Scratch => &plan.schema,
+            Origin::Source { .. } => &plan.columns,
+        };
+        let caster = Caster::new(&input.footer.schema, target)?;
+        let arrow = arrow_metadata(Arc::clone(&input.footer.metadata))?;
+        let extents: Vec<_> = input
+            .footer
+            .content
+            .take()
+            .map(|bytes| Extent { start: 0, bytes })
+            .into_iter()
+            .collect();
+        let held = plan.memory.hold(bytes_of(&extents));
+        Ok(Self {
+            input,
+            plan: plan.clone(),
+            caster,
+            arrow,
+            allotment,
+            next_group: 0,
+            slices: VecDeque::new(),
+            extents: Arc::new(extents),
+            held,
+            open: None,
+            rows: 0,
+            last_key: None,
+        })
+    }
+
+    /// Hands over what has been fetched of the input already.
+    pub(super) fn with_fetched(mut self, extents: Vec<Extent>, held: Held) -> Self {
+        self.extents = Arc::new(extents);
+        self.held = held;
+        self
+    }
+
+    /// Bytes that this reader will not need any more: what is left of its allotment once its last slice is open.
+    pub(super) fn spare(&self) -> u64 {
+        let is_last = self.slices.is_empty() && self.next_group >= self.input.footer.metadata.num_row_groups();
+        if is_last && self.open.is_some() {
+            fetch_limit(self.allotment).saturating_sub(self.held.bytes())
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.input.origin
+    }
+
+    /// The next rows, `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Batch>, Stop> {
+        let origin = self.input.origin;
+        loop {
+            if let Some(batch) = self.decode().map_err(|reason| origin.blame(reason.into()))? {
+                return Ok(Some(self.finish(&batch)?));
+            }
+            let opened = self.open_next().await.map_err(|refusal| match refusal {
+                Refusal::Source(error) => origin.blame(error).into(),
+                Refusal::NeedsMore { what, needed } => Stop::NeedsMore { origin, what, needed },
+            })?;
+            if !opened {
+                self.extents = Arc::default();
+                self.held.resize(0);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Opens the next slice; `false` after the last.
+    async fn open_next(&mut self) -> Result<bool, Refusal> {
+        match self.next_piece().await? {
+            Some(piece) => self.open(piece).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Decodes a batch of the open slice, `None` if there is none or it is at its end.
+    fn decode(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
+        let Some(open) = &mut self.open else {
+            return Ok(None);
+        };
+        let batch = open.reader.read()?;
+        let expected = open.piece.slice.rows.len();
+        let Some(batch) = batch else {
+            if open.done != expected {
+                return Err(QuarantineReason::corrupt("a row group ends before its last row"));
+            }
+            self.open = None;
+            return Ok(None);
+        };
+        open.done += batch.num_rows();
+        if open.done > expected {
+            return Err(QuarantineReason::corrupt("a row group goes on after its last row"));
+        }
+        let bytes = batch.get_array_memory_size() as u64;
+        let wanted = self.allotment / 8;
+        if bytes > wanted.saturating_mul(2) && open.batch_rows > 1 && open.done < expected {
+            // Wider rows than the pages told: go on with fewer at a time.
+            let rows = (open.batch_rows as u64).saturating_mul(wanted) / bytes.max(1);
+            open.batch_rows = to_usize(rows).max(1);
+            open.reader = build(
+                &open.piece,
+                open.done,
+                open.batch_rows,
+                &self.extents,
+                self.input.footer.size,
+            )?;
+        }
+        Ok(Some(batch))
+    }
+
+    /// Converts a batch, encodes its keys and checks their order.
+    fn finish(&mut self, decoded: &RecordBatch) -> Result<Batch, MergeError> {
+        let origin = self.input.origin;
+        let mut rows = self
+            .caster
+            .cast(decoded)
+            .map_err(|reason| origin.blame(reason.into()))?;
+        if let (Some(hash), Origin::Source { .. }) = (&self.plan.hash, origin) {
+            hash.lock().unwrap_or_else(PoisonError::into_inner).add(&rows)?;
+        }
+        if let (true, Origin::Source { rank, .. }) = (self.plan.has_ordinal(), origin) {
+            rows = with_ordinal(&rows, &self.plan.schema, rank)?;
+        }
+        let keys = match &self.plan.keys {
+            Some(encoder) => Some(encoder.encode(&rows)?),
+            None => None,
+        };
+        if let Some(keys) = &keys {
+            self.check_order(keys)?;
+        }
+        self.rows += rows.num_rows() as u64;
+        let bytes = rows.get_array_memory_size() + keys.as_ref().map_or(0, Rows::size);
+        let held = self.plan.memory.hold(bytes as u64);
+        Ok(Batch {
+            rows,
+            keys,
+            _held: held,
+        })
+    }
+
+    fn check_order(&mut self, keys: &Rows) -> Result<(), MergeError> {
+        let count = keys.num_rows();
+        if count == 0 {
+            return Ok(());
+        }
+        let first_inversion = match &self.last_key {
+            Some(last) if keys.row(0) < last.row() => Some(0),
+            _ => (1..count).find(|row| keys.row(*row) < keys.row(row - 1)),
+        };
+        if let Some(row) = first_inversion {
+            let row = self.rows + row as u64;
+            return Err(self.input.origin.blame(QuarantineReason::Unsorted { row }.into()));
+        }
+        self.last_key = Some(keys.row(count - 1).owned());
+        Ok(())
+    }
+
+    /// The next slice to read; cuts the next row group when needed.
+    async fn next_piece(&mut self) -> Result<Option<Piece>, Refusal> {
+        let metadata = Arc::clone(&self.input.footer.metadata);
+        while self.slices.is_empty() {
+            let group = self.next_group;
+            let Some(row_group) = metadata.row_groups().get(group) else {
+                return Ok(None);
+            };
+            self.next_group += 1;
+            if row_group.num_rows() == 0 {
+                continue;
+            }
+            let (cost, limit) = (slices::cost(row_group), fetch_limit(self.allotment));
+            if cost <= limit {
+                self.slices.push_back(Piece {
+                    arrow: self.arrow.clone(),
+                    group,
+                    slice: Slice::whole(row_group),
+                });
+            } else if slices::is_divisible(row_group) {
+                let (arrow, index) = read_page_index(&self.input, row_group).await?;
+                let slices = slices::divide(row_group, &index, limit).map_err(|e| match e {
+                    Indivisible::Bad(reason) => reason.into(),
+                    Indivisible::Costs(cost) => Refusal::NeedsMore {
+                        what: "one page of every column",
+                        needed: allotment_for(cost),
+                    },
+                })?;
+                for slice in slices {
+                    let arrow = arrow.clone();
+                    self.slices.push_back(Piece { arrow, group: 0, slice });
+                }
+            } else {
+                return Err(Refusal::NeedsMore {
+                    what: "row group without page index",
+                    needed: allotment_for(cost),
+                });
+            }
+        }
+        Ok(self.slices.pop_front())
+    }
+
+    /// Fetches what a slice needs and is not held yet, measures it, and opens the decoder.
+    async fn open(&mut self, piece: Piece) -> Result<(), Refusal> {
+        let ranges = piece.slice.ranges();
+        if ranges.iter().any(|range| find(&self.extents, range).is_none()) {
+            self.extents = Arc::default();
+            let ranges = self.whole_file().unwrap_or(ranges);
+            // Counted before it is there, so that what is in flight is counted too.
+            self.held.resize(length(&coalesced(&ranges)));
+            let footer = &self.input.footer;
+            let extents = fetch_ranges(&*self.input.store, &footer.location, &footer.etag, &ranges).await?;
+            self.extents = Arc::new(extents);
+        }
+        let (resident, row_width) = measure(&piece.slice, &self.extents)?;
+        let held = bytes_of(&self.extents).saturating_add(resident);
+        if held > self.allotment {
+            return Err(Refusal::NeedsMore {
+                what: "decompressed pages",
+                needed: allotment_for(held),
+            });
+        }
+        self.held.resize(held);
+        let batch_rows = to_usize(self.allotment / 8 / row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
+        let reader = build(&piece, 0, batch_rows, &self.extents, self.input.footer.size)?;
+        self.open = Some(OpenSlice {
+            piece,
+            reader,
+            done: 0,
+            batch_rows,
+        });
+        Ok(())
+    }
+
+    /// The ranges of all row groups, if the whole file may be held at once.
+    fn whole_file(&self) -> Option<Vec<std::ops::Range<u64>>> {
+        let groups = self.input.footer.metadata.row_groups();
+        let bytes = groups
+            .iter()
+            .flat_map(RowGroupMetaData::columns)
+            .fold(0_u64, |sum, chunk| sum.saturating_add(chunk.byte_range().1));
+        let largest = groups.iter().map(slices::cost).max().unwrap_or(0);
+        let fits = bytes.saturating_add(largest) <= fetch_limit(self.allotment);
+        fits.then(|| self.input.ranges())
+    }
+}
+
+fn bytes_of(extents: &[Extent]) -> u64 {
+    extents.iter().map(|extent| extent.bytes.len() as u64).sum()
+}
+
+fn with_ordinal(rows: &RecordBatch, schema: &SchemaRef, rank: u32) -> Result<RecordBatch, MergeError> {
+    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+    columns.push(Arc::new(UInt32Array::from_value(rank, rows.num_rows())));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(MergeError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Builder, Int64Array, Int64Builder, ListBuilder, StringArray, StructBuilder};
+    use arrow::compute::concat_batches;
+    use arrow::datatypes::{DataType, Field};
+    use futures::executor::block_on;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+
+    use super::super::budget::Memory;
+    use super::super::read_footer;
+    use super::*;
+
+    /// Rows of very different widths, with lists of structs.
+    fn rows() -> RecordBatch {
+        let fields = vec![
+            Field::new("a", DataType::Int64, true),
+            Field::new("x", DataType::Float64, true),
+        ];
+        let item = StructBuilder::new(
+            fields,
+            vec![Box::new(Int64Builder::new()), Box::new(Float64Builder::new())],
+        );
+        let mut list = ListBuilder::new(item);
+        for row in 0..3_000_i32 {
+            for item in 0..row % 5 {
+                let values = list.values();
+                values
+                    .field_builder::<Int64Builder>(0)
+                    .unwrap()
+                    .append_option((item > 0).then(|| row.into()));
+                values
+                    .field_builder::<Float64Builder>(1)
+                    .unwrap()
+                    .append_value(row.into());
+                values.append(item != 2);
+            }
+            list.append(row % 7 != 0);
+        }
+        let text: StringArray = (0..3_000_usize)
+            .map(|row| Some(format!("{row}").repeat(row % 40)))
+            .collect();
+        RecordBatch::try_from_iter_with_nullable([
+            (
+                "id",
+                Arc::new(Int64Array::from_iter_values(0..3_000)) as ArrayRef,
+                false,
+            ),
+            ("text", Arc::new(text), true),
+            ("list", Arc::new(list.finish()), true),
+        ])
+        .unwrap()
+    }
+
+    /// The rows as an allotment lets them be read, and in how many batches; `None` if it is too small.
+    fn read(input: &Input, allotment: u64) -> Option<(RecordBatch, usize)> {
+        let schema = crate::schema::strip_metadata(&input.footer.schema);
+        let plan = Plan {
+            columns: Arc::clone(&schema),
+            schema,
+            keys: None,
+            memory: Memory::default(),
+            hash: None,
+        };
+        let mut reader = InputReader::new(input.clone(), &plan, allotment).unwrap();
+        let mut batches = Vec::new();
+        loop {
+            match block_on(reader.next()) {
+                Ok(Some(batch)) => batches.push(batch.rows),
+                Ok(None) => break,
+                Err(Stop::NeedsMore { needed, .. }) => {
+                    assert!(needed > allotment, "{needed} {allotment}");
+                    return None;
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        Some((concat_batches(&plan.columns, &batches).unwrap(), batches.len()))
+    }
+
+    #[test]
+    fn every_allotment_gives_the_same_rows_or_says_that_it_is_too_small() {
+        let expected = rows();
+        for dictionary in [false, true] {
+            let properties = WriterProperties::builder()
+                .set_data_page_row_count_limit(70)
+                .set_write_batch_size(10)
+                .set_dictionary_enabled(dictionary)
+                .build();
+            let mut writer = ArrowWriter::try_new(Vec::new(), expected.schema(), Some(properties)).unwrap();
+            writer.write(&expected).unwrap();
+            let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let path = Path::from("x");
+            block_on(store.put(&path, writer.into_inner().unwrap().into())).unwrap();
+            let footer = block_on(read_footer(&*store, &path, None)).unwrap().without_content();
+            let origin = Origin::Source { index: 0, rank: 0 };
+            let input = Input { store, footer, origin };
+            let (mut refused, mut batches) = (0, Vec::new());
+            for allotment in (10..24).map(|power| 1 << power) {
+                let Some((rows, count)) = read(&input, allotment) else {
+                    assert!(batches.is_empty(), "what suffices must go on to suffice");
+                    refused += 1;
+                    continue;
+                };
+                for (column, expected) in rows.columns().iter().zip(expected.columns()) {
+                    assert_eq!(column.to_data(), expected.to_data(), "allotment {allotment}");
+                }
+                batches.push(count);
+            }
+            assert!(
+                refused > 0 && batches.is_sorted_by(|a, b| a >= b),
+                "{refused} {batches:?}"
+            );
+            assert_eq!(batches.last(), Some(&1));
+        }
+    }
+}
