@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -71,7 +72,7 @@ class Home:
             (dt.datetime.fromtimestamp(start / 1000 + (i * 7919) % 3600, dt.timezone.utc), i, f"name {i}") for i in ids
         ]
         made.sort(key=order)
-        table = pa.table([list(column) for column in zip(*made)], schema=SCHEMA)
+        table = pa.table([[row[n] for row in made] for n in range(len(SCHEMA))], schema=SCHEMA)
         seq = next(IDS) if seq is None else seq
         key = where or f"data/{namespace}/{start + minute * 60_000}-{writer}-{seq}.parquet"
         path = self.bucket / key
@@ -103,18 +104,16 @@ class Home:
     def ids(self, namespace):
         return sorted(itertools.chain(*self.rows.get(namespace, {}).values()))
 
-    def check(self, namespace, ids=None, sort=("ts", "id")):
+    def check(self, namespace, ids=None, sort=("ts", "id"), duck=True):
         """deltalake and DuckDB read each row once, and every file is in order."""
         path = self.tables / namespace
         expected = self.ids(namespace) if ids is None else sorted(ids)
         table = DeltaTable(str(path))
         found = sorted(pa.table(table.to_pyarrow_table())["id"].to_pylist())
         assert found == expected, f"deltalake reads {len(found)} rows of {path}, not {len(expected)}"
-        with duckdb.connect() as connection:
-            connection.execute("load delta")
-            url = str(path).replace("'", "''")
-            found = [row[0] for row in connection.execute(f"select id from delta_scan('{url}') order by id").fetchall()]
-        assert found == expected, f"DuckDB reads {len(found)} rows of {path}, not {len(expected)}"
+        if duck:
+            found = duckdb_ids(path)
+            assert found == expected, f"DuckDB reads {len(found)} rows of {path}, not {len(expected)}"
         for name in data_files(path):
             rows = pq.ParquetFile(name).read().to_pylist()
             keys = [tuple(row[column] for column in sort) for row in rows]
@@ -126,13 +125,18 @@ def checked(arguments, expect, give=None):
     done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
     told = f"{shlex.join(arguments)}\n-> {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "panicked" not in done.stderr, told
-    assert done.returncode == expect, f"expected exit code {expect}: {told}"
+    assert done.returncode in (expect if isinstance(expect, tuple) else (expect,)), f"expected exit code {expect}: {told}"
     return done
 
 
-def data_files(table):
-    from urllib.parse import unquote
+def duckdb_ids(table):
+    with duckdb.connect() as connection:
+        connection.execute("load delta")
+        url = str(table).replace("'", "''")
+        return [row[0] for row in connection.execute(f"select id from delta_scan('{url}') order by id").fetchall()]
 
+
+def data_files(table):
     return [unquote(uri.removeprefix("file://")) for uri in DeltaTable(str(table)).file_uris()]
 
 
@@ -589,9 +593,14 @@ def odd_names(home):
     for namespace in [*namespaces, "misc"]:
         assert len(plans(document, namespace)) == 1, (namespace, document)
         assert plans(document, namespace)[0]["sources"] == len(parts.rows[namespace]), (namespace, document)
-        if not set("%#?") & set(namespace):
-            # Of a path with these deltalake and DuckDB do not find the table, whoever wrote it.
-            parts.check(namespace)
+        table = parts.tables / namespace
+        if "%20" in namespace:
+            # deltalake and DuckDB look for ` `, also where they have written themselves.
+            files = [pq.ParquetFile(name) for name in (table / "data").iterdir()]
+            assert sorted(i for file in files for i in file.read()["id"].to_pylist()) == parts.ids(namespace)
+        else:
+            # DuckDB takes % for a format and loses 日本, also in tables that deltalake has written.
+            parts.check(namespace, duck=namespace not in ("50%", "日本"))
     left = [key for key in keys if (parts.bucket / key).exists()]
     assert left == [], left
     assert plans(parts.json(), "misc") == []
