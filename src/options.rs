@@ -224,11 +224,14 @@ impl Options {
             }
         }
         let prefix = &self.namespace_prefix;
-        if !prefix.is_empty() && (!prefix.ends_with('/') || prefix.starts_with('/') || prefix.contains("//")) {
+        let path = prefix.strip_suffix('/').unwrap_or_default();
+        // As the store has it: a path that it changes or refuses holds no keys.
+        let whole = object_store::path::Path::parse(path).is_ok_and(|parsed| parsed.as_ref() == path);
+        if !prefix.is_empty() && (path.is_empty() || !whole) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "option malformed: must be empty or end in `/`, without a leading or double one. field=`namespacePrefix` value=`{prefix}`"
+                    "option malformed: must be empty or a path that ends in `/`, without a leading or double one, `.` or `..`. field=`namespacePrefix` value=`{prefix}`"
                 ),
             ));
         }
@@ -444,11 +447,18 @@ mod tests {
             error.to_string(),
             "option out of range: must be at least 1. field=`minFilesToCompact` value=`0`"
         );
-        let error = Options::default()
-            .with_namespace_prefix("data".into())
-            .validated()
-            .unwrap_err();
-        assert!(error.to_string().contains("namespacePrefix"), "{error}");
+        for prefix in ["data", "/", "/data/", "a//b/", "../data/", "a/./b/", "a/../"] {
+            let options = Options::default().with_namespace_prefix(prefix.into());
+            let error = options.validated().unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("field=`namespacePrefix` value=`{prefix}`")),
+                "{error}"
+            );
+        }
+        for prefix in ["", "data/", "a/b c/ü%/"] {
+            let options = Options::default().with_namespace_prefix(prefix.into());
+            assert_eq!(options.validated().unwrap().namespace_prefix, prefix);
+        }
     }
 
     #[test]

@@ -8,13 +8,13 @@ use firnline::{Codec, Error, Options, SortField, TableFormat, Timestamp, ValidOp
 
 /// Compacts the small Parquet files of many writers into one table per namespace, exactly once.
 ///
-/// Keys are {prefix}{namespace}/{timestampMs}-{writerId}-{sequence}.parquet. Several such processes may work on the
-/// same directories at the same time.
+/// Keys are {prefix}{namespace}/{timestampMs}-{writerId}-{sequence}.parquet.
+/// Several such processes may work on the same directories at the same time.
 ///
-/// Exit codes: 0 nothing wrong (pending files are not wrong), 1 failure, 2 bad usage, 3 something is in quarantine or
-/// halted.
+/// Exit codes: 0 nothing wrong (pending files are not wrong), 1 failure, 2 bad usage,
+/// 3 something is in quarantine or halted.
 #[derive(Debug, Parser)]
-#[command(name = "compact", max_term_width = 110)]
+#[command(name = "compact", verbatim_doc_comment)]
 #[command(group = ArgGroup::new("mode").args(["once", "watch", "status"]))]
 pub(crate) struct Args {
     /// The directory that writers write to; a path or file://
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// The format of the tables
     #[arg(long, value_enum, default_value = "delta")]
     pub(crate) format: Format,
-    /// The columns by which every file is sorted, such as ts,id; -ts is descending. Absent: files are concatenated
+    /// The columns by which every file is sorted, such as ts,id; -ts descends. Absent: concatenated
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,
     /// The length of a time window
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Start the clock at this RFC 3339 time; it runs on from there
     #[arg(long, value_name = "TIME")]
     pub(crate) now: Option<Timestamp>,
-    /// Take R2 notifications, one JSON per line, from this file (- is standard input) instead of listing the bucket
+    /// Take R2 notifications, one JSON per line, from here (-: standard input), and do not list the bucket
     #[arg(long, value_name = "FILE")]
     pub(crate) events: Option<PathBuf>,
     /// Do all that is ready now, retries and reclaims included, then exit (the default)
@@ -130,6 +130,7 @@ impl Args {
             .with_max_window_age_ms(max_window_age_ms)
             .with_delete_grace_ms(self.grace)
             .with_horizon_ms(horizon_ms)
+            .with_settle_ms(if self.watch { WATCH_SETTLE_MS } else { 0 })
             .with_memory_budget_bytes(self.memory)
             .with_target_file_size_bytes(self.target_file_size)
             .with_codec(self.codec)
@@ -143,6 +144,9 @@ impl Args {
         })
     }
 }
+
+/// A window is compacted when no event has come for so long. Where all events are there at once, nothing is waited for.
+const WATCH_SETTLE_MS: u64 = 5_000;
 
 /// Which option sets a field.
 const OPTION_OF_FIELD: [(&str, &str); 9] = [

@@ -37,8 +37,8 @@ use support::{SystemClock, directory, directory_as_it_is, resolved};
 
 /// A failed step is tried again this often before the command gives up.
 const MOST_FAILURES: usize = 4;
-/// Retries that are due later than this are left to the next run.
-const LONGEST_RETRY_MS: u64 = 20_000;
+/// What is due later than this is left to the next run.
+const LONGEST_WAIT_MS: u64 = 20_000;
 /// How often a directory is looked at.
 const LOOK_EVERY_MS: u64 = 2_000;
 
@@ -70,8 +70,12 @@ fn main() -> ExitCode {
 fn refuse(error: &clap::Error, json: bool) -> ExitCode {
     let _ = error.print();
     let text = error.to_string();
-    let message = text.lines().next().unwrap_or_default();
-    failed(message.trim_start_matches("error: "), 2, json)
+    let message: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim)
+        .collect();
+    failed(message.join(" ").trim_start_matches("error: "), 2, json)
 }
 
 /// Ends without a report.
@@ -274,23 +278,25 @@ impl Host<'_> {
         }
     }
 
-    /// Does all that is due now, and tries again what failed.
+    /// Does all that is due now, or soon when files were watched, and tries again what failed.
     async fn finish(&mut self, compactor: &mut Compactor) -> Result<()> {
         let mut failures = 0;
         loop {
             self.report.errors.clear();
             self.work(compactor).await?;
             let now = self.clock.now();
-            let retry = compactor
+            let soon = compactor
                 .next_deadline(now)
-                .filter(|at| at.millis_since(now) <= LONGEST_RETRY_MS);
-            match retry {
-                Some(at) if !self.report.errors.is_empty() && failures < MOST_FAILURES => {
-                    failures += 1;
-                    self.clock.sleep_until(at).await;
-                }
-                _ => return Ok(()),
+                .filter(|at| at.millis_since(now) <= LONGEST_WAIT_MS);
+            let Some(at) = soon else { return Ok(()) };
+            let failed = !self.report.errors.is_empty();
+            if failed {
+                failures += 1;
             }
+            if failures > MOST_FAILURES || !(failed || self.args.watch) {
+                return Ok(());
+            }
+            self.clock.sleep_until(at).await;
         }
     }
 

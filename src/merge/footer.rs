@@ -285,7 +285,9 @@ fn check_claims(metadata: &ParquetMetaData, footer_start: u64) -> Result<(), Qua
             let end = start
                 .checked_add(length)
                 .ok_or_else(|| corrupt("a column chunk overflows"))?;
-            if start < 4 || data < start || end > footer_start {
+            // Some writers end a table without rows with a row group of dictionaries alone; it is never read.
+            let read = group.num_rows() > 0;
+            if read && (start < 4 || data < start || end > footer_start) {
                 return Err(corrupt("a column chunk lies outside the file"));
             }
             bytes = bytes.saturating_add(length);
@@ -329,6 +331,10 @@ pub(super) fn too_large(what: &str, value: u64, limit: u64) -> QuarantineReason 
 
 #[cfg(test)]
 mod tests {
+    use parquet::basic::Type as PhysicalType;
+    use parquet::file::metadata::{ColumnChunkMetaData, FileMetaData, RowGroupMetaData};
+    use parquet::schema::types::{SchemaDescriptor, Type};
+
     use super::*;
 
     /// A footer's Thrift: a list of schema elements with these numbers of children, then row groups of one
@@ -380,5 +386,29 @@ mod tests {
         // 2: schema of one, 8: a struct.
         let bytes = [0x29, 0x1c, 0x00, 0x6c, 0x00, 0x00];
         assert_eq!(check_shape(&bytes), Err(QuarantineReason::Encrypted));
+    }
+
+    #[test]
+    fn a_row_group_without_rows_needs_no_data_pages() {
+        // As pyarrow writes an empty table: dictionary pages, and 0 for the offset of the data.
+        let claims = |rows: i64| {
+            let leaf = Type::primitive_type_builder("id", PhysicalType::INT64).build().unwrap();
+            let root = Type::group_type_builder("schema")
+                .with_fields(vec![Arc::new(leaf)])
+                .build();
+            let schema = Arc::new(SchemaDescriptor::new(Arc::new(root.unwrap())));
+            let chunk = ColumnChunkMetaData::builder(schema.column(0))
+                .set_dictionary_page_offset(Some(4))
+                .set_data_page_offset(0)
+                .set_total_compressed_size(15);
+            let group = RowGroupMetaData::builder(Arc::clone(&schema))
+                .set_num_rows(rows)
+                .set_column_metadata(vec![chunk.build().unwrap()]);
+            let file = FileMetaData::new(2, rows, None, None, schema, None);
+            check_claims(&ParquetMetaData::new(file, vec![group.build().unwrap()]), 100)
+        };
+        assert_eq!(claims(0), Ok(()));
+        let outside = QuarantineReason::corrupt("a column chunk lies outside the file");
+        assert_eq!(claims(1), Err(outside));
     }
 }
