@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::compactor::busy::LONGEST_PAUSE_MS;
 use crate::compactor::job::{Done, Job, JobOutcome, ReclaimWork, Work};
 use crate::compactor::lane::Lane;
 use crate::compactor::lane_work::{DecidedPlan, Found};
@@ -205,8 +206,8 @@ impl Compactor {
             if ready {
                 return self.lane_job(&namespace, Some(draft), now);
             }
-            // A turn without a draft is under way; the next look comes when it has ended.
-            self.tracker.abandoned(&namespace, Some(now + 1));
+            // A turn without a draft is under way; its end, however it ends, brings the next look.
+            self.tracker.abandoned(&namespace, Some(now + LONGEST_PAUSE_MS));
         }
     }
 
@@ -427,7 +428,7 @@ impl Lane {
         let ours: Vec<_> = found.decided.iter().map(|decided| decided.plan.seq).collect();
         for DecidedPlan { plan, decision } in found.decided {
             let seq = plan.seq;
-            self.register.decided_now(seq, now);
+            self.register.decided_by(seq, now);
             match decision.outcome {
                 Outcome::Data => {
                     let keys = self.keys_done(tracker, &plan.sources);

@@ -337,22 +337,19 @@ impl Register {
         let seq = decision.seq;
         let path = self.decision_path(seq);
         let created = objects::create_once(self.store.as_ref(), &path, objects::encode(decision)?).await?;
-        let (stored, stored_at) = match created {
-            // The store's own time is read by the next worker that opens the register; until then the host's.
-            Created::Ours => (decision.clone(), decision.decided_at),
-            Created::Theirs(bytes) => {
-                let theirs: Decision = objects::decode(&path, &bytes)?;
-                let names = |d: &Decision| (d.outcome, d.plan_hash, d.attempt);
-                if names(&theirs) != names(decision) {
-                    return Err(Halt::RegisterWrong {
-                        seq,
-                        detail: "the decision differs from what the table says".to_owned(),
-                    }
-                    .into());
-                }
-                let decided_at = theirs.decided_at;
-                (theirs, decided_at)
+        if let Created::Theirs(bytes) = created {
+            let theirs: Decision = objects::decode(&path, &bytes)?;
+            let names = |d: &Decision| (d.outcome, d.plan_hash, d.attempt);
+            if names(&theirs) != names(decision) {
+                let detail = "the decision differs from what the table says".to_owned();
+                return Err(Halt::RegisterWrong { seq, detail }.into());
             }
+        }
+        // Read back for the store's own time of it: the grace is counted from there, and the work on the plan may
+        // have begun days before.
+        let Some((stored, stored_at)) = self.load_decision(seq).await? else {
+            let detail = format!("decision gone. seq=`{seq}`");
+            return Err(Halt::RegisterLost { detail }.into());
         };
         self.add_decision(&stored, stored_at)?;
         Ok(stored)
@@ -413,11 +410,11 @@ impl Register {
         Ok(())
     }
 
-    /// Counts the grace of a decision that this worker has just recorded from `now` on: its object says when
-    /// the work on it began.
-    pub(crate) fn decided_now(&mut self, seq: Seq, now: Timestamp) {
+    /// Notes that a decision was recorded no later than `now`, for a host whose clock is behind the store's: its
+    /// object says when the work on the plan began.
+    pub(crate) fn decided_by(&mut self, seq: Seq, now: Timestamp) {
         if let Some(decision) = self.decisions.get_mut(&seq) {
-            decision.stored_at = decision.stored_at.max(now);
+            decision.decided_at = decision.decided_at.max(now);
         }
     }
 
