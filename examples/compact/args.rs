@@ -14,6 +14,7 @@ use firnline::{Codec, Error, Options, SortField, TableFormat, Timestamp, ValidOp
 /// Exit codes: 0 nothing wrong (pending files are not wrong), 1 failure, 2 bad usage,
 /// 3 something is in quarantine or halted.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags of a command line")]
 #[command(name = "compact", verbatim_doc_comment)]
 #[command(group = ArgGroup::new("mode").args(["once", "watch", "status"]))]
 pub(crate) struct Args {
@@ -108,7 +109,10 @@ impl Args {
             let named = OPTION_OF_FIELD
                 .iter()
                 .find(|(field, _)| message.contains(&format!("field=`{field}`")));
-            named.map_or(message.clone(), |(_, option)| format!("{option}: {message}"))
+            match named {
+                Some((_, option)) => format!("{option}: {message}"),
+                None => message,
+            }
         })
     }
 

@@ -330,7 +330,7 @@ impl Host<'_> {
         let outcome: JobOutcome = loop {
             match select(run, Delay::new(Duration::from_millis(100))).await {
                 Either::Left((outcome, _)) => break outcome,
-                Either::Right((_, running)) => {
+                Either::Right(((), running)) => {
                     run = running;
                     self.show(compactor);
                 }
@@ -359,10 +359,12 @@ impl Host<'_> {
     fn print(&self, compactor: &Compactor, parser: &DefaultFileNames) -> Result<u8> {
         let now = self.clock.now();
         let status = compactor.status(now);
-        let code = match () {
-            () if !self.report.errors.is_empty() => 1,
-            () if status.quarantine.count > 0 || !status.halts.is_empty() => 3,
-            () => 0,
+        let code = if !self.report.errors.is_empty() {
+            1
+        } else if status.quarantine.count > 0 || !status.halts.is_empty() {
+            3
+        } else {
+            0
         };
         for error in &self.report.errors {
             eprintln!("error: {error}");

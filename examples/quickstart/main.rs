@@ -7,7 +7,13 @@
 //! Notifications arrive shuffled, some of them twice; one writer falls silent, one file comes late, one is damaged. The
 //! example prints what happens and checks itself: it ends with `all checks passed`.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "an example that checks itself stops at whatever it finds wrong"
+)]
+
 #[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "this host sets its clock itself")]
 mod support;
 mod writers;
 

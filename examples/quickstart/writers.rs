@@ -73,7 +73,7 @@ fn write(bucket: &Path, writer: &str, sequence: usize, start_ms: i64) -> Result<
         (
             "value",
             Arc::new(Float64Array::from_iter_values(
-                (0..ROWS_PER_FILE).map(|row| (row % 997) as f64 / 10.0),
+                (0..ROWS_PER_FILE).map(|row| f64::from(u16::try_from(row % 997).unwrap_or_default()) / 10.0),
             )),
         ),
     ];

@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::OutputName;
-use crate::sink::BadSource;
+use crate::sink::{BadSource, TableLayout};
 use crate::status::PlanPhase;
 use crate::time::Timestamp;
 
@@ -93,29 +93,7 @@ impl LaneWork {
             Ok(inputs) => inputs,
             Err(bad) => return self.culprits(plan, bad).await,
         };
-        let name = OutputName {
-            lane: self.manifest.lane,
-            seq,
-            attempt,
-        };
-        let target = MergeTarget {
-            store: Arc::clone(&layout.store),
-            dir: layout.data_dir.clone(),
-            stem: name.stem(),
-            schema: Arc::clone(&plan.schema),
-            key_value_metadata: vec![
-                ("firnline.lane".to_owned(), self.manifest.lane.to_string()),
-                ("firnline.seq".to_owned(), seq.to_string()),
-                (
-                    "firnline.plan".to_owned(),
-                    self.register.hash(seq).map(|hash| hash.to_string()).unwrap_or_default(),
-                ),
-            ],
-            scratch: Some((
-                Arc::clone(self.register.store()),
-                self.register.scratch_dir().join(format!("{seq}-{attempt}")),
-            )),
-        };
+        let target = self.target(plan, &layout, attempt);
         let merger = self.merger(plan);
         let merged = merger
             .merge(self.shared.bucket.store(), inputs, target, &self.progress)
@@ -155,6 +133,25 @@ impl LaneWork {
             })
             .await?;
         Ok(Merged::Files(attempt, output.files))
+    }
+
+    /// Where the files of an attempt go: under names that nobody else can have.
+    fn target(&self, plan: &Plan, layout: &TableLayout, attempt: AttemptId) -> MergeTarget {
+        let (lane, seq) = (self.manifest.lane, plan.seq);
+        let plan_hash = self.register.hash(seq).map(|hash| hash.to_string());
+        let scratch = self.register.scratch_dir().join(format!("{seq}-{attempt}"));
+        MergeTarget {
+            store: Arc::clone(&layout.store),
+            dir: layout.data_dir.clone(),
+            stem: OutputName { lane, seq, attempt }.stem(),
+            schema: Arc::clone(&plan.schema),
+            key_value_metadata: vec![
+                ("firnline.lane".to_owned(), lane.to_string()),
+                ("firnline.seq".to_owned(), seq.to_string()),
+                ("firnline.plan".to_owned(), plan_hash.unwrap_or_default()),
+            ],
+            scratch: Some((Arc::clone(self.register.store()), scratch)),
+        }
     }
 
     /// The merger, turned to the plan's own sort order.

@@ -5,7 +5,18 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::future_not_send,
-    reason = "a test that panics has failed, as it should, and runs on one thread"
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::cloned_ref_to_slice_refs,
+    clippy::format_push_string,
+    clippy::new_ret_no_self,
+    clippy::or_fun_call,
+    clippy::type_complexity,
+    clippy::unused_self,
+    clippy::wrong_self_convention,
+    reason = "a test that panics has failed, as it should, and runs on one thread; small known numbers, plain words"
 )]
 
 mod compactor;

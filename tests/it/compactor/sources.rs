@@ -567,7 +567,7 @@ fn what_is_not_a_new_source_file_of_this_bucket_is_ignored() {
     let told = tell(
         &mut compactor,
         &[
-            ObjectEvent::created(format!("other/users/{}-w1-0.parquet", HOUR)),
+            ObjectEvent::created(format!("other/users/{HOUR}-w1-0.parquet")),
             ObjectEvent::created("data/users/readme.txt"),
             deleted,
             elsewhere,
