@@ -356,7 +356,9 @@ impl Compactor {
             Done::Upkeep { done, result } => {
                 lane.reclaiming.finish(&token);
                 report.swept = done.swept;
-                lane.memory.swept_at = Some(now);
+                if result.is_ok() {
+                    lane.memory.swept_at = Some(now);
+                }
                 let raised = match done.floor {
                     Some(floor) => {
                         lane.register.raise_floor(floor);

@@ -201,7 +201,7 @@ def main():
     try:
         write_foreign(directory)
         env = dict(os.environ, FIRNLINE_INTEROP_DIR=str(directory))
-        command = ["cargo", "test", "--quiet", "--test", "it", "tables_for_other_readers_are_written"]
+        command = ["cargo", "test", "--quiet", "--all-features", "--test", "it", "tables_for_other_readers_are_written"]
         subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
         for name in ("plain", "checkpointed", "local_times"):
             compare(directory / name, 65)

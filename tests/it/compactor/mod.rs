@@ -7,6 +7,7 @@ mod late;
 mod many;
 mod reconcile;
 mod run_loop;
+mod send;
 mod settings;
 mod sources;
 mod support;
