@@ -12,7 +12,7 @@ use crate::compactor::lane_work::{Found, LaneWork};
 use crate::compactor::shared::Shared;
 use crate::compactor::shelf::Shelf;
 use crate::compactor::{Compactor, LaneSlot, TableRoot};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::halt::{Halt, LaneError};
 use crate::ids::LaneId;
 use crate::ledger::manifest::{self, LaneManifest};
@@ -61,22 +61,26 @@ impl Compactor {
             Some(LaneSlot::Refused { look_again_at, .. }) if *look_again_at > now => return Ok(()),
             _ => {}
         }
-        match self.try_open(namespace, now).await {
+        let halt = match self.try_open(namespace, now).await {
             Ok(Some(lane)) => {
                 if let Some(LaneSlot::Refused { .. }) = self.lanes.get(namespace) {
                     self.no_longer_refused(&lane);
                 }
                 self.lanes.insert(namespace.clone(), LaneSlot::Open(Box::new(lane)));
+                return Ok(());
             }
-            Ok(None) => {}
-            Err(LaneError::Halted(halt)) => {
-                self.tracker.pause(namespace, true);
-                let look_again_at = now + LOOK_AGAIN_MS;
-                self.lanes
-                    .insert(namespace.clone(), LaneSlot::Refused { halt, look_again_at });
-            }
+            Ok(None) => return Ok(()),
+            Err(LaneError::Halted(halt)) => halt,
+            // An object of this lane that cannot be read is no reason to keep the others closed.
+            Err(LaneError::Failed(error)) if is_unreadable(&error) => Halt::RegisterLost {
+                detail: format!("the lane cannot be opened: {}", error.chain()),
+            },
             Err(LaneError::Failed(error)) => return Err(error),
-        }
+        };
+        self.tracker.pause(namespace, true);
+        let look_again_at = now + LOOK_AGAIN_MS;
+        self.lanes
+            .insert(namespace.clone(), LaneSlot::Refused { halt, look_again_at });
         Ok(())
     }
 
@@ -169,11 +173,18 @@ impl Compactor {
     async fn read_roots(&mut self) -> Result<Vec<Namespace>> {
         let there = lanes_there(&self.shared).await?;
         for namespace in &there {
-            if !self.roots.contains_key(namespace)
-                && let Some((manifest, made_at)) = manifest::read(&self.shared.control, namespace).await?
-            {
-                let location = manifest.table_location;
-                self.roots.insert(namespace.clone(), TableRoot { location, made_at });
+            if self.roots.contains_key(namespace) {
+                continue;
+            }
+            match manifest::read(&self.shared.control, namespace).await {
+                Ok(Some((manifest, made_at))) => {
+                    let location = manifest.table_location;
+                    self.roots.insert(namespace.clone(), TableRoot { location, made_at });
+                }
+                Ok(None) => {}
+                // Its lane says so when it is opened.
+                Err(error) if is_unreadable(&error) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(there)
@@ -257,4 +268,9 @@ async fn lanes_there(shared: &Shared) -> Result<Vec<Namespace>> {
         .iter()
         .filter_map(manifest::namespace_of_dir)
         .collect())
+}
+
+/// Whether an object is there that is not what it should be: to try again does not help.
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Data | ErrorKind::Unsupported)
 }

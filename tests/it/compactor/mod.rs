@@ -1,5 +1,6 @@
 //! The whole way: notifications in, a table out, sources reclaimed.
 
+mod damaged;
 mod doors;
 mod grace;
 mod invoked;
