@@ -458,8 +458,12 @@ def adopted(home):
     document = home.json("--release", key)
     home.check("users")
     home.write("users", hour=2)
-    home.json()
+    home.json("--grace", "1h")
     home.check("users")
+    # Adopted without need, and twice: what is in stays in, once.
+    for door in ("--adopt", "--adopt", "--replay", "--adopt"):
+        home.json(door, "users", "--grace", "1h")
+        home.check("users")
 
 
 @scenario

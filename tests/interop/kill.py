@@ -180,7 +180,7 @@ def kill_some(home, rng, commands):
     for options in commands:
         arguments = home.arguments(*options, now=None)
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        running.append((time.monotonic() + rng.choice([0.05, 0.3, 1.5]) * rng.random(), process))
+        running.append((time.monotonic() + rng.choice([0.02, 0.1, 0.5, 1.5]) * rng.random(), process))
     killed = 0
     for at, process in sorted(running, key=lambda pair: pair[0]):
         time.sleep(max(0, at - time.monotonic()))
