@@ -66,9 +66,10 @@ impl Feed {
                     Err(error) => batch.bad.push(format!("line {}: {error}", self.count)),
                 }
             }
-            next = match taken < BATCH {
-                true => self.lines.next().now_or_never().flatten(),
-                false => None,
+            next = if taken < BATCH {
+                self.lines.next().now_or_never().flatten()
+            } else {
+                None
             };
         }
         Ok(Some(batch))

@@ -123,9 +123,10 @@ async fn command(args: &Args, options: &ValidOptions) -> Result<u8> {
     let feed = args.events.as_deref().map(Feed::open).transpose()?;
     let clock = SystemClock::starting_at(args.now);
     let builder = builder(args, options)?;
-    let mut compactor = match args.status {
-        true => builder.open_read_only(clock.now()).await?,
-        false => builder.open(clock.now()).await?,
+    let mut compactor = if args.status {
+        builder.open_read_only(clock.now()).await?
+    } else {
+        builder.open(clock.now()).await?
     };
     let mut host = Host {
         args,
@@ -135,9 +136,10 @@ async fn command(args: &Args, options: &ValidOptions) -> Result<u8> {
     };
     if !args.status {
         host.doors(&mut compactor).await?;
-        let done = match args.watch {
-            true => host.watch(&mut compactor, feed).await,
-            false => host.once(&mut compactor, feed).await,
+        let done = if args.watch {
+            host.watch(&mut compactor, feed).await
+        } else {
+            host.once(&mut compactor, feed).await
         };
         if let Err(error) = done {
             host.report.errors.push(error.chain());

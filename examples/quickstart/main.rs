@@ -18,6 +18,7 @@ mod support;
 mod writers;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,10 +36,7 @@ use support::directory;
 use writers::{DAMAGED, HOUR_MS, Result, START_MS, Written, write_late, write_three_hours};
 
 fn main() -> Result<()> {
-    let home = std::env::args()
-        .nth(1)
-        .map_or_else(|| PathBuf::from("target/quickstart"), PathBuf::from);
-    let _ = std::fs::remove_dir_all(&home);
+    let home = fresh(std::env::args_os().nth(1))?;
     let bucket = home.join("bucket");
     std::fs::create_dir_all(&bucket)?;
     let mut written = write_three_hours(&bucket)?;
@@ -132,6 +130,26 @@ fn main() -> Result<()> {
     );
     println!("\nall checks passed");
     Ok(())
+}
+
+/// The directory given, or one of our own; emptied only if an earlier run has made it.
+fn fresh(given: Option<OsString>) -> Result<PathBuf> {
+    let by_default = given.is_none();
+    let home = given.map_or_else(|| PathBuf::from("target/quickstart"), PathBuf::from);
+    let ours = home.join(".firnline-quickstart");
+    if home.exists() && (by_default || ours.exists()) {
+        std::fs::remove_dir_all(&home)?;
+    }
+    if home.exists() && home.read_dir()?.next().is_some() {
+        return Err(format!(
+            "the directory is not empty, and not of an earlier run: {}",
+            home.display()
+        )
+        .into());
+    }
+    std::fs::create_dir_all(&home)?;
+    std::fs::write(ours, "")?;
+    Ok(home)
 }
 
 /// The parts of a compactor on a local directory.

@@ -259,8 +259,10 @@ impl Lane {
             .get(&file.key)
             .cloned()
             .unwrap_or_default();
-        // After a loss of the state: what an adopted lane could not judge is shown again.
-        if earlier.iter().any(|source| source.unknown) && !self.memory.released.contains_key(&file.key) {
+        // After a loss of the state: what an adopted lane could not judge is shown again, unless it has been released
+        // and planned since.
+        let unknown = !earlier.is_empty() && earlier.iter().all(|source| source.unknown);
+        if unknown && !self.memory.released.contains_key(&file.key) {
             let boundary = window.end;
             self.set_aside(tracker, &file, QuarantineReason::BelowBoundary { boundary }, now)?;
             return Ok(Some(EventOutcome::SetAside));

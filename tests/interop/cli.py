@@ -455,11 +455,16 @@ def adopted(home):
     assert "adopt" in told and "quarantine" in told, told
     # Nobody can tell whether the second file is in: the operator knows that it is not.
     key = max(home.rows["users"])
-    document = home.json("--release", key)
+    document = home.json("--release", key, "--grace", "1h")
     home.check("users")
+    home.json("--grace", "1h")
     home.write("users", hour=2)
-    home.json()
+    home.json("--grace", "1h")
     home.check("users")
+    # Adopted without need, and twice: what is in stays in, once.
+    for door in ("--adopt", "--adopt", "--replay", "--adopt"):
+        home.json(door, "users", "--grace", "1h")
+        home.check("users")
 
 
 @scenario

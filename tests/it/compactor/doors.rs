@@ -272,10 +272,14 @@ fn a_lost_register_halts_the_lane_and_adopt_goes_on_with_what_comes() {
     assert_eq!(compactor.status(at(T)).halts, []);
     let door = compactor.release(&event.key).unwrap();
     block_on(compactor.go_through(door, at(T))).unwrap();
-    let (event, yet_more) = world.write_some("users", HOUR + 100, "w9", 1, 6);
-    assert_eq!(tell(&mut compactor, &[event], at(T)), [Ok(EventOutcome::Recorded)]);
+    let (another, yet_more) = world.write_some("users", HOUR + 100, "w9", 1, 6);
+    assert_eq!(tell(&mut compactor, &[another], at(T)), [Ok(EventOutcome::Recorded)]);
     let reports = work_until(&mut compactor, at(T), at(T + 2 * DAY));
     assert_eq!(commits(&reports).iter().map(|c| c.3).sum::<u64>(), 11);
     assert_eq!(world.table_rows("users"), sorted(&[&rows, &more, &yet_more]));
     assert_eq!(world.sources().len(), 2, "those that nobody can tell of are kept");
+    // What was released and committed is known: its notification tells nothing new.
+    let told = tell(&mut compactor, &[event], at(T + 2 * DAY));
+    assert_eq!(told, [Ok(EventOutcome::Duplicate)]);
+    assert_eq!(compactor.status(at(T + 2 * DAY)).quarantine.count, 2);
 }
