@@ -20,6 +20,5 @@ if ! cmp --silent "$requirements" "$venv/requirements.txt"; then
     cp "$requirements" "$venv/requirements.txt" # last, so that half an installation is not taken for a whole one
 fi
 "$venv/bin/python" tests/interop/run.py "$@"
-"$venv/bin/python" tests/interop/delta.py
 "$venv/bin/python" tests/interop/cli.py
 "$venv/bin/python" tests/interop/kill.py --rounds 4
