@@ -135,9 +135,10 @@ impl Default for Options {
     }
 }
 
+/// A `with_` method for each setting of a struct of options.
 macro_rules! with_methods {
-    ($($method:ident: $field:ident, $type:ty;)*) => {
-        impl Options {
+    ($options:ident { $($method:ident: $field:ident, $type:ty;)* }) => {
+        impl $options {
             $(
                 #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
                 #[must_use]
@@ -150,7 +151,9 @@ macro_rules! with_methods {
     };
 }
 
-with_methods! {
+pub(crate) use with_methods;
+
+with_methods! { Options {
     with_window_size_ms: window_size_ms, u64;
     with_min_files_to_compact: min_files_to_compact, usize;
     with_max_wait_time_ms: max_wait_time_ms, u64;
@@ -176,7 +179,7 @@ with_methods! {
     with_on_unsorted: on_unsorted, OnUnsorted;
     with_on_replaced: on_replaced, OnReplaced;
     with_codec: codec, Codec;
-}
+}}
 
 impl Options {
     /// Checks every value against its rule.

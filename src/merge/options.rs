@@ -1,6 +1,6 @@
 //! How a merge is to be done.
 
-use crate::options::{Codec, DEFAULT_MEMORY_BUDGET_BYTES, DEFAULT_TARGET_FILE_SIZE_BYTES, SortField};
+use crate::options::{Codec, DEFAULT_MEMORY_BUDGET_BYTES, DEFAULT_TARGET_FILE_SIZE_BYTES, SortField, with_methods};
 
 /// Default of [`MergeOptions::max_row_group_rows`].
 pub const DEFAULT_MAX_ROW_GROUP_ROWS: usize = 1 << 20;
@@ -38,26 +38,11 @@ impl Default for MergeOptions {
     }
 }
 
-macro_rules! with_methods {
-    ($($method:ident: $field:ident, $type:ty;)*) => {
-        impl MergeOptions {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
-                #[must_use]
-                pub fn $method(mut self, value: $type) -> Self {
-                    self.$field = value;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-with_methods! {
+with_methods! { MergeOptions {
     with_sort_order: sort_order, Vec<SortField>;
     with_memory_budget_bytes: memory_budget_bytes, u64;
     with_target_file_size_bytes: target_file_size_bytes, u64;
     with_codec: codec, Codec;
     with_max_row_group_rows: max_row_group_rows, usize;
     with_verify_reread: verify_reread, bool;
-}
+}}
