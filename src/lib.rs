@@ -20,6 +20,9 @@ mod encoding;
 mod error;
 pub mod event;
 mod halt;
+#[cfg(feature = "iceberg")]
+#[cfg_attr(docsrs, doc(cfg(feature = "iceberg")))]
+pub mod iceberg;
 mod ids;
 mod ledger;
 mod merge;
