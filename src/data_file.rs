@@ -26,6 +26,9 @@ pub struct DataFile {
 pub struct ColumnMetrics {
     /// Names from the root to the leaf, as in the Parquet schema.
     pub path: Vec<String>,
+    /// The field id in the Parquet schema, where the table's format gives its columns ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_id: Option<i32>,
     /// Compressed bytes.
     pub compressed_size: u64,
     /// Values including nulls, as Parquet counts them (list items, not lists).

@@ -394,7 +394,9 @@ impl Compactor {
             };
             match lane.table.sink.commit(&commit).await? {
                 CommitOutcome::Committed(_) | CommitOutcome::Decided(_) => {}
-                CommitOutcome::Contended | CommitOutcome::Diverged { .. } => return Err(moved(&namespace)),
+                CommitOutcome::Contended | CommitOutcome::Diverged { .. } | CommitOutcome::Outdated { .. } => {
+                    return Err(moved(&namespace));
+                }
             }
         }
         // Judged only now, since until now the old lane's workers could still commit.

@@ -18,7 +18,7 @@ use crate::options::OnReplaced;
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::head;
-use crate::schema::unify;
+use crate::schema::{strip_metadata, unify};
 use crate::sink::TableState;
 use crate::time::Timestamp;
 use crate::window::PlanDraft;
@@ -100,7 +100,7 @@ impl LaneWork {
             window: draft.window,
             generation: self.register.covering(draft.window.start).count() as u64,
             sources: candidates.into_iter().map(planned).collect(),
-            schema: layout.schema,
+            schema: strip_metadata(&layout.schema),
             sort_order: self.manifest.sort_order.clone(),
         }))
     }

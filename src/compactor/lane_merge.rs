@@ -41,15 +41,19 @@ impl LaneWork {
             .map_err(table_error)?;
         let there = attempts::all_there(&layout, files).await?;
         if !there {
-            let seq = plan.seq;
-            self.attempts
-                .update(self.shared.state.as_ref(), |memory| {
-                    *memory = memory.clone().of(seq);
-                    memory.uploaded = None;
-                })
-                .await?;
+            self.forget_uploaded(plan.seq).await?;
         }
         Ok(there)
+    }
+
+    /// The files of the attempt cannot be used: the next one writes its own.
+    pub(super) async fn forget_uploaded(&mut self, seq: Seq) -> Result<(), LaneError> {
+        let forget = |memory: &mut Attempts| {
+            *memory = memory.clone().of(seq);
+            memory.uploaded = None;
+        };
+        self.attempts.update(self.shared.state.as_ref(), forget).await?;
+        Ok(())
     }
 
     /// Uploads the merged files of a plan, or finds those of an earlier attempt, or why there can be none.
@@ -144,7 +148,7 @@ impl LaneWork {
             store: Arc::clone(&layout.store),
             dir: layout.data_dir.clone(),
             stem: OutputName { lane, seq, attempt }.stem(),
-            schema: Arc::clone(&plan.schema),
+            schema: Arc::clone(&layout.schema),
             key_value_metadata: vec![
                 ("firnline.lane".to_owned(), lane.to_string()),
                 ("firnline.seq".to_owned(), seq.to_string()),

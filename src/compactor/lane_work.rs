@@ -187,6 +187,10 @@ impl LaneWork {
                 })
                 .await
                 .map_err(table_error)?;
+            if let CommitOutcome::Outdated { .. } = outcome {
+                self.forget_uploaded(plan.seq).await?;
+                continue;
+            }
             if outcome == CommitOutcome::Contended {
                 return Err(Error::new(
                     ErrorKind::Unavailable,

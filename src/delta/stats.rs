@@ -301,6 +301,7 @@ mod tests {
 
     fn column(path: &[&str], lower: Option<Bound>, upper: Option<Bound>) -> ColumnMetrics {
         ColumnMetrics {
+            field_id: None,
             path: path.iter().map(|p| (*p).to_owned()).collect(),
             compressed_size: 1,
             value_count: 3,

@@ -76,6 +76,7 @@ impl Leaf {
         };
         ColumnMetrics {
             path: self.column.path().parts().to_vec(),
+            field_id: field_id(&self.column),
             compressed_size: self.compressed_size,
             value_count: self.value_count,
             null_count: self.null_count,
@@ -110,6 +111,11 @@ impl Bounds {
             _ => Self::Unknown,
         }
     }
+}
+
+fn field_id(column: &ColumnDescriptor) -> Option<i32> {
+    let info = column.self_type().get_basic_info();
+    info.has_id().then(|| info.id())
 }
 
 /// The bounds of a chunk, as far as its statistics tell.

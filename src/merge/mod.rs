@@ -54,6 +54,7 @@ use self::passes::Scratch;
 use self::reader::InputReader;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
+use crate::schema::strip_metadata;
 
 /// A source to be merged. Among rows with equal keys those of the lesser (writer, sequence) come first, then
 /// those earlier in the file.
@@ -76,7 +77,8 @@ pub struct MergeTarget {
     pub dir: Path,
     /// The begin of their names: `{dir}/{stem}-{part:05}.parquet`. Must be new, so that nothing is overwritten.
     pub stem: String,
-    /// Their columns; each input's are a subset of them but for types that widen without loss.
+    /// Their columns; each input's are a subset of them but for types that widen without loss. Metadata named
+    /// `PARQUET:field_id` become the ids of the columns.
     pub schema: SchemaRef,
     /// Key-value metadata of every file.
     pub key_value_metadata: Vec<(String, String)>,
@@ -151,7 +153,7 @@ impl ParquetMerger {
         target: MergeTarget,
         observer: &dyn MergeObserver,
     ) -> Result<MergeOutput, MergeError> {
-        let mut job = Job::new(&self.options, store, inputs, &target.schema)?;
+        let mut job = Job::new(&self.options, store, inputs, &strip_metadata(&target.schema))?;
         let shares = job.shares()?;
         let mut output = Output::new(OutputOptions {
             store: Arc::clone(&target.store),

@@ -216,6 +216,7 @@ fn metrics(column: &ColumnChunkMetaData, batch: &RecordBatch) -> ColumnMetrics {
     };
     let nan_count = nans(batch.column_by_name(&path[0]).unwrap());
     ColumnMetrics {
+        field_id: None,
         path,
         compressed_size: column.compressed_size() as u64,
         value_count: column.num_values() as u64,

@@ -1,5 +1,7 @@
 //! The door to a table: what a sink must promise so that every row gets in exactly once.
 
+mod places;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use crate::ids::{AttemptId, HashPrefix, LaneId, PlanHash, Seq};
 use crate::naming::Namespace;
 use crate::quarantine::QuarantineReason;
 use crate::time::Timestamp;
+
+pub(crate) use places::TablePlaces;
 
 /// One table, as the end of one lane.
 ///
@@ -101,7 +105,8 @@ pub struct TableLayout {
     pub store: Arc<dyn ObjectStore>,
     /// The directory for new data files in that store.
     pub data_dir: Path,
-    /// The columns of the files to be written, in the table's order and types.
+    /// The columns of the files to be written, in the table's order and types, and with its column ids as
+    /// metadata `PARQUET:field_id` where the format has such.
     pub schema: SchemaRef,
 }
 
@@ -281,6 +286,11 @@ pub enum CommitOutcome {
     Committed(Entry),
     /// Too many others committed at the same time: try again after a pause.
     Contended,
+    /// The files were written for columns that the table does not have: merge again, for the table as it is.
+    Outdated {
+        /// What does not fit.
+        reason: String,
+    },
     /// The table already has an entry of this seq or a later one; perhaps our own, whose answer was lost.
     Decided(Decided),
     /// The table's marker is neither the base nor of this seq or a later one: the lane halts.
