@@ -388,6 +388,7 @@ impl Compactor {
                 base: None,
                 now,
                 new_table_uuid: manifest.new_table_uuid,
+                sort_order: manifest.sort_order.clone(),
                 change: TableChange::Adopt {
                     supersedes: proposed.supersedes.clone(),
                 },

@@ -183,6 +183,7 @@ impl LaneWork {
                     base: self.base(plan.seq),
                     now: self.now,
                     new_table_uuid: self.manifest.new_table_uuid,
+                    sort_order: plan.sort_order.clone(),
                     change,
                 })
                 .await

@@ -46,6 +46,7 @@ use crate::sink::{Entry, Marker, Outcome, OutputFile, TableChange, TableCommit};
 ///     base: None,
 ///     now: Timestamp::from_millis(1_700_000_000_000),
 ///     new_table_uuid: "6a92d155-a59b-42ee-bd4b-b4ec7fd1f875".parse()?,
+///     sort_order: vec![],
 ///     change: TableChange::Append {
 ///         schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
 ///         files: vec![DataFile {

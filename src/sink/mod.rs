@@ -16,6 +16,7 @@ use crate::data_file::DataFile;
 use crate::error::Result;
 use crate::ids::{AttemptId, HashPrefix, LaneId, PlanHash, Seq};
 use crate::naming::Namespace;
+use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
 use crate::time::Timestamp;
 
@@ -251,6 +252,8 @@ pub struct TableCommit {
     pub now: Timestamp,
     /// The id that a table gets if this commit creates it.
     pub new_table_uuid: Uuid,
+    /// The order of the rows of files that say they are [`sorted`](DataFile::sorted).
+    pub sort_order: Vec<SortField>,
     /// What is to be done.
     pub change: TableChange,
 }

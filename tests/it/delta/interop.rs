@@ -301,6 +301,7 @@ impl Appender {
             base: (seq > 1).then(|| (Seq::new(seq - 1), hash(seq - 1).prefix())),
             now: Timestamp::from_millis(NOW) + seq,
             new_table_uuid: Uuid::from_u128(self.lane.to_string().len() as u128 + 0x4000_8000_0000_0000_0000),
+            sort_order: Vec::new(),
             change,
         };
         let outcome = block_on(self.sink.commit(&commit)).unwrap();

@@ -285,6 +285,7 @@ fn a_worker_that_remembers_a_table_notices_that_it_was_made_anew() {
         let commit = TableCommit {
             lane: other,
             new_table_uuid: uuid::Uuid::from_u128(8),
+            sort_order: Vec::new(),
             ..append(seq)
         };
         table.committed(&commit);

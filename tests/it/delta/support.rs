@@ -69,6 +69,7 @@ pub(super) fn commit(seq: u64, change: TableChange) -> TableCommit {
         base: base(seq),
         now: NOW + seq,
         new_table_uuid: Uuid::from_u128(7),
+        sort_order: Vec::new(),
         change,
     }
 }

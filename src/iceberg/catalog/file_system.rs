@@ -1,0 +1,247 @@
+//! Tables that are their own catalog: `metadata/v{N}.metadata.json`, each written only where nothing is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use super::{Catalog, CatalogChange, CatalogOutcome, CatalogTable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::iceberg::error::unsupported;
+use crate::iceberg::files::{Root, TableFiles};
+use crate::iceberg::metadata::{NewTable, TableMetadata};
+use crate::iceberg::metadata_file::{decode, version_of};
+use crate::iceberg::update::check_requirements;
+
+const HINT: &str = "version-hint.text";
+
+/// A file-system table (Iceberg specification, "File System Tables"), as Hadoop's catalog and many engines read it.
+///
+/// A version is published by creating its metadata file **only if it is absent**, which object stores and local file
+/// systems do atomically. That is safe as long as every writer does so and no metadata file is ever deleted: Hadoop's
+/// own catalog renames instead, so that Spark must not write to such a table at the same time. The specification
+/// deprecates this kind of table in favour of catalogs; it is the one that needs nothing but a store.
+///
+/// `version-hint.text` is written after each commit as well as possible, and never believed: the highest version
+/// that is there is the table.
+#[derive(Debug)]
+pub struct FileSystemCatalog {
+    files: TableFiles,
+    known: Mutex<Option<Known>>,
+    is_probed: Mutex<bool>,
+}
+
+/// A version that has been read before, and how to see that it is still the same object.
+#[derive(Clone, Debug)]
+struct Known {
+    version: u64,
+    etag: Option<String>,
+    table: CatalogTable,
+}
+
+impl FileSystemCatalog {
+    /// The table at `root` of `store`, whose URI is `location`.
+    pub fn new(store: Arc<dyn ObjectStore>, root: Path, location: &str) -> Self {
+        Self {
+            files: TableFiles::new(store, Root::new(root, location)),
+            known: Mutex::default(),
+            is_probed: Mutex::default(),
+        }
+    }
+
+    fn path(&self, version: u64) -> Path {
+        self.files.metadata_dir().join(format!("v{version}.metadata.json"))
+    }
+
+    /// The highest version there is, and its file.
+    async fn newest(&self) -> Result<Option<(u64, Path)>> {
+        let hint = self.files.read_path(&self.files.metadata_dir().join(HINT)).await?;
+        let hint = hint.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
+        if let Some(mut version) = hint
+            && self.is_there(version).await?
+        {
+            while let Some(next) = version.checked_add(1)
+                && self.is_there(next).await?
+            {
+                version = next;
+            }
+            return Ok(Some((version, self.path(version))));
+        }
+        self.listed().await
+    }
+
+    /// As [`newest`](Self::newest), from a listing: without a hint, or where names are not the usual ones.
+    async fn listed(&self) -> Result<Option<(u64, Path)>> {
+        let dir = self.files.metadata_dir();
+        let listing: Vec<_> = self
+            .files
+            .store()
+            .list(Some(&dir))
+            .try_collect()
+            .await
+            .map_err(|e| Error::from_store("list", &dir, e))?;
+        let in_dir = |path: &Path| path.prefix_match(&dir).is_some_and(|parts| parts.count() == 1);
+        let names = listing.iter().map(|meta| &meta.location).filter(|path| in_dir(path));
+        let mut newest = None;
+        let mut foreign = None;
+        for path in names {
+            let name = path.filename().unwrap_or_default();
+            match version_of(name) {
+                Some(version) => newest = newest.max(Some((version, path.clone()))),
+                None if name.ends_with(".metadata.json") => foreign = Some(path),
+                None => {}
+            }
+        }
+        match (newest, foreign) {
+            (None, Some(path)) => Err(unsupported(format!(
+                "the table belongs to a catalog: only that knows which metadata are current. object=`{path}`"
+            ))),
+            (newest, _) => Ok(newest),
+        }
+    }
+
+    async fn is_there(&self, version: u64) -> Result<bool> {
+        Ok(self.files.head(&self.path(version)).await?.is_some())
+    }
+
+    async fn read(&self, version: u64, path: &Path) -> Result<Option<CatalogTable>> {
+        let failed = |e| Error::from_store("get", path, e);
+        let found = match self.files.store().get(path).await {
+            Ok(found) => found,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        let etag = found.meta.e_tag.clone();
+        let bytes = found.bytes().await.map_err(failed)?;
+        let table = self.table(path, &bytes)?;
+        self.remember(Known {
+            version,
+            etag,
+            table: table.clone(),
+        });
+        Ok(Some(table))
+    }
+
+    fn table(&self, path: &Path, bytes: &Bytes) -> Result<CatalogTable> {
+        Ok(CatalogTable {
+            metadata: Arc::new(decode(path.as_ref(), bytes)?),
+            metadata_location: self.files.root().uri_of(path.as_ref())?,
+        })
+    }
+
+    fn remember(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+
+    /// What has been read before, if nothing has happened since.
+    async fn unchanged(&self) -> Result<Option<CatalogTable>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(Known { version, etag: Some(etag), table }) = known else {
+            return Ok(None);
+        };
+        if self.is_there(version.saturating_add(1)).await? {
+            return Ok(None);
+        }
+        let path = self.files.root().path_of(&table.metadata_location)?;
+        let now = self.files.head(&path).await?;
+        // Another etag: the table was dropped, and made again by somebody.
+        Ok((now.and_then(|meta| meta.e_tag) == Some(etag)).then_some(table))
+    }
+
+    /// Creates a version if it is absent.
+    async fn publish(&self, version: u64, metadata: &TableMetadata) -> Result<Option<CatalogTable>> {
+        self.probe().await?;
+        let path = self.path(version);
+        let bytes = Bytes::from(metadata.encode()?);
+        let payload = PutPayload::from_bytes(bytes.clone());
+        let put = self.files.store().put_opts(&path, payload, PutOptions::from(PutMode::Create)).await;
+        let refused = match put {
+            Ok(_) => None,
+            Err(e @ (StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })) => {
+                return Err(cannot_create().with_source(e));
+            }
+            Err(e) => Some(e),
+        };
+        if let Some(refused) = refused {
+            // No answer proves that nothing was written; only reading does.
+            match self.files.read_path(&path).await.map_err(|e| unknown(&path, e))? {
+                Some(found) if found == bytes => {}
+                Some(_) => return Ok(None),
+                // S3 says so while two writers are at it and neither has won.
+                None if matches!(refused, StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                    return Ok(None);
+                }
+                None => return Err(unknown(&path, Error::from_store("put", &path, refused))),
+            }
+        }
+        // Only makes the next look faster.
+        let hint = PutPayload::from(version.to_string());
+        let _ = self.files.store().put(&self.files.metadata_dir().join(HINT), hint).await;
+        self.table(&path, &bytes).map(Some)
+    }
+
+    /// Refuses a store on which an object can be created twice: commits would overwrite each other.
+    async fn probe(&self) -> Result<()> {
+        if *self.is_probed.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(());
+        }
+        let path = self.files.metadata_dir().join("firnline-put-if-absent");
+        let store = self.files.store();
+        for content in ["1", "2"] {
+            let put = store.put_opts(&path, content.into(), PutOptions::from(PutMode::Create)).await;
+            match put {
+                Ok(_) if content == "2" => return Err(cannot_create()),
+                Ok(_) | Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
+                Err(e @ (StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })) => {
+                    return Err(cannot_create().with_source(e));
+                }
+                Err(e) => return Err(Error::from_store("put", &path, e)),
+            }
+        }
+        *self.is_probed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        Ok(())
+    }
+}
+
+fn cannot_create() -> Error {
+    unsupported("the store cannot create an object only if it is absent, without which commits overwrite each other")
+}
+
+fn unknown(path: &Path, cause: Error) -> Error {
+    let message = format!("commit may have landed or not, read the table. object=`{path}`");
+    Error::new(ErrorKind::Unavailable, message).with_source(cause)
+}
+
+#[async_trait]
+impl Catalog for FileSystemCatalog {
+    async fn load(&self) -> Result<Option<CatalogTable>> {
+        if let Some(table) = self.unchanged().await? {
+            return Ok(Some(table));
+        }
+        match self.newest().await? {
+            Some((version, path)) => self.read(version, &path).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn create(&self, table: NewTable) -> Result<()> {
+        let metadata = TableMetadata::create(table)?;
+        self.publish(1, &metadata).await.map(|_| ())
+    }
+
+    async fn commit(&self, change: &CatalogChange) -> Result<CatalogOutcome> {
+        let base = &change.base;
+        if check_requirements(&change.requirements, Some(&base.metadata)).is_err() {
+            return Ok(CatalogOutcome::Conflict);
+        }
+        let name = base.metadata_location.rsplit('/').next().unwrap_or_default();
+        let version = version_of(name).ok_or_else(|| {
+            unsupported(format!("not the metadata of a file-system table. file=`{}`", base.metadata_location))
+        })?;
+        let published = self.publish(version.saturating_add(1), &change.apply()?).await?;
+        Ok(published.map_or(CatalogOutcome::Conflict, CatalogOutcome::Committed))
+    }
+}

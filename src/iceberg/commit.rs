@@ -1,0 +1,403 @@
+//! From a table's state and a change to the files of the next snapshot. Pure: no I/O, no clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use uuid::Uuid;
+
+use super::arrow_schema::{fit_columns, new_schema};
+use super::catalog::{CatalogChange, CatalogTable};
+use super::error::invalid;
+use super::files::Root;
+use super::gate::check_append;
+use super::manifest::{ManifestDataFile, ManifestHeader, ManifestWriter};
+use super::manifest_list::{ManifestFile, ManifestList, read_manifest_list};
+use super::marker;
+use super::metadata::{NewTable, TableMetadata};
+use super::metrics::{MetricsConfig, file_metrics};
+use super::options::IcebergOptions;
+use super::partition::PartitionSpec;
+use super::partition_column::PartitionColumn;
+use super::snapshot::{MAIN_BRANCH, Snapshot, SnapshotRef};
+use super::sorted::{new_sort_order, order_of_files};
+use super::summary::append_summary;
+use super::update::{TableRequirement, TableUpdate};
+use super::version::FormatVersion;
+use crate::data_file::DataFile;
+use crate::error::Result;
+use crate::ids::{HashPrefix, Seq};
+use crate::sink::{Entry, Marker, Outcome, OutputFile, TableChange, TableCommit};
+
+/// Makes the next snapshot of an Iceberg table: state and change in; manifest, manifest list and the conditional
+/// change of the metadata out.
+///
+/// Does no I/O: it says which objects it wants to have [read](IcebergCommitStep::Read), is called again with them, and
+/// gives what is to be [written](IcebergCommitStep::Write). A commit that loses against another one is made anew from
+/// the table as it is then; its data files stay as they are.
+#[derive(Clone, Debug)]
+pub struct IcebergCommitBuilder {
+    root: Root,
+    options: IcebergOptions,
+    base: Option<CatalogTable>,
+    objects: BTreeMap<String, Bytes>,
+}
+
+/// What is to be done about a change.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum IcebergCommitStep {
+    /// There is no table: create this one, and start from it.
+    Create(Box<NewTable>),
+    /// The table already has an entry of this seq or a later one.
+    Decided(Marker),
+    /// The table's marker is not the base of the change, or the table belongs to another lane.
+    Diverged {
+        /// The marker.
+        found: Option<Marker>,
+    },
+    /// The files were written for other columns than the table has: they have to be written again.
+    Outdated {
+        /// What does not fit.
+        reason: String,
+    },
+    /// Read these objects, by URI, and hand them to [`with_object`](IcebergCommitBuilder::with_object).
+    Read(Vec<String>),
+    /// Write the objects, then hand the change to the table's catalog.
+    Write(Box<IcebergCommit>),
+}
+
+/// A snapshot to be published.
+#[derive(Clone, Debug)]
+pub struct IcebergCommit {
+    /// Objects to be written first, by URI. Their names are new.
+    pub objects: Vec<(String, Bytes)>,
+    /// The change of the table's metadata.
+    pub change: CatalogChange,
+    /// The entry that the table holds once the change is in.
+    pub entry: Entry,
+}
+
+impl IcebergCommitBuilder {
+    /// A builder for the table at `root` of a store, whose URI is `location`.
+    pub fn new(root: Path, location: &str, options: IcebergOptions) -> Self {
+        Self {
+            root: Root::new(root, location),
+            options,
+            base: None,
+            objects: BTreeMap::new(),
+        }
+    }
+
+    /// Starts from the table as it is now; `None` if there is none.
+    #[must_use]
+    pub fn with_base(mut self, base: Option<CatalogTable>) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// Adds an object that has been asked for. Objects never change, so those of a commit that was lost are of use
+    /// to the next.
+    #[must_use]
+    pub fn with_object(mut self, uri: String, bytes: Bytes) -> Self {
+        self.objects.insert(uri, bytes);
+        self
+    }
+
+    /// The table that the next snapshot is built on.
+    pub fn base(&self) -> Option<&CatalogTable> {
+        self.base.as_ref()
+    }
+
+    /// Decides what is to be done about `commit`, and builds it. `commit_id` is random, and another one for every
+    /// snapshot that is tried: the snapshot's id and the names of its files are made of it.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` or `Invalid` naming what is in the way: nothing of `commit` can be put in.
+    pub fn build(&self, commit: &TableCommit, commit_id: Uuid) -> Result<IcebergCommitStep> {
+        let Some(base) = &self.base else {
+            return self.without_table(commit);
+        };
+        let table = &base.metadata;
+        if let Some(step) = settled(table, commit)? {
+            return Ok(step);
+        }
+        check_append(table)?;
+        let files = files_of(&commit.change);
+        if let Some(reason) = misfit(table, &commit.change)? {
+            return Ok(IcebergCommitStep::Outdated { reason });
+        }
+        let current = match table.current_snapshot().map(|snapshot| &snapshot.manifest_list) {
+            None => Vec::new(),
+            Some(None) => return Err(invalid("the table's current snapshot has no manifest list")),
+            Some(Some(uri)) => match self.objects.get(uri) {
+                None => return Ok(IcebergCommitStep::Read(vec![uri.clone()])),
+                Some(bytes) => read_manifest_list(bytes.clone(), uri)?,
+            },
+        };
+        let snapshot = Naming::new(table, commit, commit_id);
+        let mut objects = Vec::new();
+        let mut manifests = Vec::with_capacity(current.len() + 1);
+        if !files.is_empty() {
+            let uri = self.metadata_uri(&snapshot.name("m0.avro"));
+            let (bytes, manifest) = self.manifest(table, commit, files, snapshot.id, uri.clone())?;
+            objects.push((uri, bytes));
+            manifests.push(manifest);
+        }
+        manifests.extend(current);
+        let list_uri = self.metadata_uri(&snapshot.name("snap.avro"));
+        let parent = table.current_snapshot();
+        let list = ManifestList {
+            format_version: table.format_version().number(),
+            snapshot_id: snapshot.id,
+            parent_snapshot_id: parent.map(|parent| parent.snapshot_id),
+            sequence_number: table.next_sequence_number(),
+            first_row_id: table.next_row_id().and_then(|id| id.try_into().ok()).unwrap_or(0),
+            manifests,
+        }
+        .write()?;
+        objects.push((list_uri.clone(), list.bytes.into()));
+        let is_v3 = table.format_version() >= FormatVersion::V3;
+        let new = Snapshot {
+            snapshot_id: snapshot.id,
+            parent_snapshot_id: parent.map(|parent| parent.snapshot_id),
+            sequence_number: table.next_sequence_number(),
+            timestamp_ms: table.next_timestamp(commit.now),
+            manifest_list: Some(list_uri),
+            summary: self.summary(table, commit, files)?,
+            schema_id: Some(table.schema().schema_id),
+            first_row_id: table.next_row_id().filter(|_| is_v3),
+            added_rows: is_v3.then(|| i64::try_from(list.assigned_rows).unwrap_or(i64::MAX)),
+            ..Snapshot::default()
+        };
+        Ok(IcebergCommitStep::Write(Box::new(IcebergCommit {
+            objects,
+            entry: Entry {
+                version: snapshot.id.cast_unsigned(),
+                outputs: files.iter().map(OutputFile::from).collect(),
+            },
+            change: self.change(base, commit, new)?,
+        })))
+    }
+
+    fn without_table(&self, commit: &TableCommit) -> Result<IcebergCommitStep> {
+        let (TableChange::Append { schema, .. } | TableChange::Void { schema }) = &commit.change else {
+            return Err(invalid("there is no table to adopt"));
+        };
+        if commit.base.is_some() {
+            return Ok(IcebergCommitStep::Diverged { found: None });
+        }
+        let schema = new_schema(schema)?;
+        let format_version = FormatVersion::try_from(i64::from(self.options.format_version))?;
+        Ok(IcebergCommitStep::Create(Box::new(NewTable {
+            uuid: commit.new_table_uuid,
+            location: self.root.uri().to_owned(),
+            format_version,
+            sort_order: new_sort_order(&schema, &commit.sort_order),
+            schema,
+            partition_spec: PartitionSpec::unpartitioned(),
+            properties: self.options.properties.clone(),
+            now: commit.now,
+        })))
+    }
+
+    fn metadata_uri(&self, name: &str) -> String {
+        format!("{}/metadata/{name}", self.root.uri())
+    }
+
+    fn manifest(
+        &self,
+        table: &TableMetadata,
+        commit: &TableCommit,
+        files: &[DataFile],
+        snapshot_id: i64,
+        uri: String,
+    ) -> Result<(Bytes, ManifestFile)> {
+        let (schema, spec) = (table.schema(), table.default_spec());
+        let mut writer = ManifestWriter::new(header(table, spec, snapshot_id)?)?;
+        let metrics = MetricsConfig::from_properties(table.properties(), schema);
+        let sort_order_id = order_of_files(table, &commit.sort_order);
+        for file in files {
+            writer.add(ManifestDataFile {
+                file_path: self.root.uri_of(&file.path)?,
+                partition: vec![None; spec.fields.len()],
+                sort_order_id: sort_order_id.filter(|_| file.sorted),
+                ..file_metrics(file, schema, &metrics)?
+            })?;
+        }
+        let (bytes, manifest) = writer.finish(uri);
+        Ok((bytes.into(), manifest))
+    }
+
+    fn summary(
+        &self,
+        table: &TableMetadata,
+        commit: &TableCommit,
+        files: &[DataFile],
+    ) -> Result<BTreeMap<String, String>> {
+        let parent = table.current_snapshot().map(|snapshot| &snapshot.summary);
+        let mut summary = append_summary(parent, files, usize::from(!files.is_empty()));
+        summary.insert("engine-name".to_owned(), self.options.engine_name.clone());
+        summary.insert("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        summary.insert(marker::marker_key(commit.lane), marker::marker_text(&own_marker(commit)?));
+        Ok(summary)
+    }
+
+    fn change(&self, base: &CatalogTable, commit: &TableCommit, snapshot: Snapshot) -> Result<CatalogChange> {
+        let table = &base.metadata;
+        let mut properties = BTreeMap::new();
+        // A lane that has been adopted before keeps its marker.
+        let is_adopted = matches!(commit.change, TableChange::Adopt { .. })
+            && marker::marker_of(table.properties(), commit.lane)?.is_some();
+        if !is_adopted {
+            let text = marker::marker_text(&own_marker(commit)?);
+            properties.insert(marker::marker_key(commit.lane), text);
+        }
+        if let TableChange::Adopt { supersedes } = &commit.change {
+            let old = supersedes.iter().filter(|lane| **lane != commit.lane);
+            properties.extend(old.map(|lane| (marker::superseded_key(*lane), "true".to_owned())));
+        }
+        let main = table.refs().get(MAIN_BRANCH);
+        let requirements = vec![
+            TableRequirement::AssertTableUuid {
+                uuid: table.uuid().unwrap_or_default().to_owned(),
+            },
+            TableRequirement::AssertRefSnapshotId {
+                reference: MAIN_BRANCH.to_owned(),
+                snapshot_id: main.map(|main| main.snapshot_id),
+            },
+        ];
+        let reference = SnapshotRef {
+            snapshot_id: snapshot.snapshot_id,
+            ..main.cloned().unwrap_or_else(|| SnapshotRef::branch(snapshot.snapshot_id))
+        };
+        let updates = vec![
+            TableUpdate::AddSnapshot { snapshot },
+            TableUpdate::SetSnapshotRef {
+                ref_name: MAIN_BRANCH.to_owned(),
+                reference,
+            },
+            TableUpdate::SetProperties { updates: properties },
+        ];
+        Ok(CatalogChange {
+            base: base.clone(),
+            requirements,
+            updates,
+            now: commit.now,
+        })
+    }
+}
+
+/// Whether the marker alone says how `commit` ends.
+fn settled(table: &TableMetadata, commit: &TableCommit) -> Result<Option<IcebergCommitStep>> {
+    let properties = table.properties();
+    let found = marker::marker_of(properties, commit.lane)?;
+    let mut others = marker::other_lanes(properties, commit.lane);
+    let is_superseded = marker::is_superseded(properties, commit.lane);
+    let diverged = Ok(Some(IcebergCommitStep::Diverged { found }));
+    if let TableChange::Adopt { supersedes } = &commit.change {
+        others.retain(|lane| !supersedes.contains(lane));
+        let is_done = supersedes.iter().all(|lane| marker::is_superseded(properties, *lane));
+        return match found {
+            Some(marker) if is_done => Ok(Some(IcebergCommitStep::Decided(marker))),
+            _ if is_superseded || !others.is_empty() => diverged,
+            _ => Ok(None),
+        };
+    }
+    match found {
+        Some(marker) if marker.seq >= commit.seq => Ok(Some(IcebergCommitStep::Decided(marker))),
+        _ if is_superseded || !others.is_empty() => diverged,
+        _ if found.map(|marker| (marker.seq, marker.plan_hash)) != commit.base => diverged,
+        _ => Ok(None),
+    }
+}
+
+/// Why files cannot be added to a table that is there; those of a void have no need to fit.
+fn misfit(table: &TableMetadata, change: &TableChange) -> Result<Option<String>> {
+    let TableChange::Append { schema, files } = change else {
+        return Ok(None);
+    };
+    fit_columns(table.schema(), schema)?;
+    for file in files {
+        for column in &file.columns {
+            let field = table.schema().field_by_path(&column.path);
+            if column.field_id.is_none() || field.map(|field| field.id) != column.field_id {
+                let (path, id) = (column.path.join("."), column.field_id);
+                return Ok(Some(format!(
+                    "column has another id in the table. file=`{}` column=`{path}` id=`{id:?}` table=`{:?}`",
+                    file.path,
+                    field.map(|field| field.id)
+                )));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn files_of(change: &TableChange) -> &[DataFile] {
+    match change {
+        TableChange::Append { files, .. } => files,
+        TableChange::Adopt { .. } | TableChange::Void { .. } => &[],
+    }
+}
+
+fn own_marker(commit: &TableCommit) -> Result<Marker> {
+    let outcome = match commit.change {
+        TableChange::Void { .. } => Outcome::Void,
+        TableChange::Append { .. } | TableChange::Adopt { .. } => Outcome::Data,
+    };
+    let plan_hash = match (commit.plan_hash, commit.seq) {
+        (Some(hash), _) => hash.prefix(),
+        (None, Seq::ZERO) => HashPrefix::from_u64(0),
+        (None, seq) => return Err(invalid(format!("an entry needs the hash of its plan. seq=`{seq}`"))),
+    };
+    Ok(Marker {
+        seq: commit.seq,
+        outcome,
+        plan_hash,
+        attempt: commit.attempt,
+    })
+}
+
+pub(super) fn header(table: &TableMetadata, spec: &PartitionSpec, snapshot_id: i64) -> Result<ManifestHeader> {
+    let schema = table.schema();
+    let fields = serde_json::to_value(spec).map_err(|e| invalid(format!("partition spec cannot be written: {e}")))?;
+    Ok(ManifestHeader {
+        format_version: table.format_version().number(),
+        snapshot_id,
+        schema: schema.to_json().to_string(),
+        schema_id: schema.schema_id,
+        partition_spec: fields.get("fields").map(ToString::to_string).unwrap_or_default(),
+        partition_spec_id: spec.spec_id,
+        columns: columns(table, spec)?,
+    })
+}
+
+/// The parts of a spec's partition tuple.
+pub(super) fn columns(table: &TableMetadata, spec: &PartitionSpec) -> Result<Vec<PartitionColumn>> {
+    PartitionColumn::of(&spec.partition_type(table.schema())?)
+}
+
+/// The id of a snapshot, and the names of its files.
+struct Naming {
+    id: i64,
+    stem: String,
+}
+
+impl Naming {
+    fn new(table: &TableMetadata, commit: &TableCommit, commit_id: Uuid) -> Self {
+        let (high, low) = commit_id.as_u64_pair();
+        let mut id = ((high ^ low) >> 1).cast_signed().max(1);
+        while table.snapshot_by_id(id).is_some() {
+            id = id.checked_add(1).unwrap_or(1);
+        }
+        let stem = format!("{}-{}-{}-{id}", commit.lane, commit.seq, commit.attempt);
+        Self { id, stem }
+    }
+
+    fn name(&self, what: &str) -> String {
+        format!("{}-{what}", self.stem)
+    }
+}
