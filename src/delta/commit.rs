@@ -21,8 +21,8 @@ use super::stats::file_stats;
 use super::stats_columns::StatsColumns;
 use crate::data_file::DataFile;
 use crate::error::{Error, Result};
-use crate::ids::{HashPrefix, LaneId, Seq};
-use crate::sink::{Entry, Marker, Outcome, OutputFile, TableChange, TableCommit};
+use crate::ids::LaneId;
+use crate::sink::{Entry, LanesInTable, Marker, Outcome, OutputFile, Settled, TableChange, TableCommit};
 
 /// Makes the next commit of a Delta table: state and change in, bytes and their place out.
 ///
@@ -193,40 +193,31 @@ impl DeltaCommitBuilder {
 
     /// Whether the marker alone says how `commit` ends.
     fn settled(base: &Snapshot, commit: &TableCommit) -> Result<Option<DeltaCommitStep>> {
-        let found = base.marker(commit.lane)?;
-        let mut others = base.other_lanes(commit.lane);
-        let diverged = Ok(Some(DeltaCommitStep::Diverged { found }));
-        if let TableChange::Adopt { supersedes } = &commit.change {
-            others.retain(|lane| !supersedes.contains(lane));
-            let done = supersedes.iter().all(|lane| base.is_superseded(*lane));
-            return match found {
-                Some(marker) if done => Ok(Some(DeltaCommitStep::Decided(marker))),
-                _ if base.is_superseded(commit.lane) || !others.is_empty() => diverged,
-                _ => Ok(None),
-            };
-        }
-        match found {
-            Some(marker) if marker.seq >= commit.seq => Ok(Some(DeltaCommitStep::Decided(marker))),
-            _ if base.is_superseded(commit.lane) || !others.is_empty() => diverged,
-            _ if found.map(|marker| (marker.seq, marker.plan_hash)) != commit.base => diverged,
-            _ => Ok(None),
-        }
+        let lanes = LanesInTable {
+            marker: base.marker(commit.lane)?,
+            others: base.other_lanes(commit.lane),
+            is_superseded: &|lane| base.is_superseded(lane),
+        };
+        Ok(lanes.settle(commit).map(|settled| match settled {
+            Settled::Decided(marker) => DeltaCommitStep::Decided(marker),
+            Settled::Diverged(found) => DeltaCommitStep::Diverged { found },
+        }))
     }
 
     fn file(&self, commit: &TableCommit) -> Result<DeltaCommitFile> {
         let version = self.base.as_ref().map_or(0, |base| base.version().saturating_add(1));
         let txn_id = commit_txn_id(commit);
-        let marker = own_marker(commit)?;
-        let (schema, files) = match &commit.change {
-            TableChange::Adopt { .. } => (None, &[][..]),
-            TableChange::Append { schema, files } => (Some(schema), files.as_slice()),
-            TableChange::Void { schema } => (Some(schema), &[][..]),
+        let marker = commit.marker()?;
+        let files = commit.files();
+        let schema = match &commit.change {
+            TableChange::Adopt { .. } => None,
+            TableChange::Append { schema, .. } | TableChange::Void { schema } => Some(schema),
         };
         let mut actions = Vec::with_capacity(files.len() + 8);
         let (table_schema, stats) = match (&self.base, schema) {
             (Some(base), Some(schema)) => {
                 // A void adds nothing that would have to fit.
-                if commit_outcome(&commit.change) == Outcome::Data {
+                if commit.outcome() == Outcome::Data {
                     fit_columns(base.schema(), schema)?;
                 }
                 (base.schema().clone(), StatsColumns::of(base))
@@ -412,42 +403,6 @@ pub(super) fn entry_of(root: &Path, version: u64, actions: &[Action]) -> Entry {
     Entry {
         version,
         outputs: outputs.collect(),
-    }
-}
-
-/// What is written into the table to tell whose entry it is.
-fn own_marker(commit: &TableCommit) -> Result<Marker> {
-    let adopts = matches!(commit.change, TableChange::Adopt { .. });
-    let plan_hash = match commit.plan_hash {
-        Some(hash) if !adopts => hash.prefix(),
-        None if adopts => HashPrefix::from_u64(0),
-        _ => return Err(invalid("an entry has a plan, and an adoption has none")),
-    };
-    if adopts != (commit.seq == Seq::ZERO) {
-        return Err(invalid(format!(
-            "seq 0 is for adopting a table, and only that. seq=`{}`",
-            commit.seq
-        )));
-    }
-    let base_seq = commit.base.map_or(Seq::ZERO, |(seq, _)| seq);
-    if !adopts && base_seq != commit.seq.previous() {
-        return Err(invalid(format!(
-            "the base of an entry is the entry before it. seq=`{}` base=`{base_seq}`",
-            commit.seq
-        )));
-    }
-    Ok(Marker {
-        seq: commit.seq,
-        outcome: commit_outcome(&commit.change),
-        plan_hash,
-        attempt: commit.attempt,
-    })
-}
-
-fn commit_outcome(change: &TableChange) -> Outcome {
-    match change {
-        TableChange::Void { .. } => Outcome::Void,
-        TableChange::Adopt { .. } | TableChange::Append { .. } => Outcome::Data,
     }
 }
 

@@ -26,16 +26,6 @@ const KNOWN: [&str; 12] = [
     "VACUUM START",
 ];
 
-/// What `decision` says the marker was right after its entry.
-pub(super) fn marker_of(decision: &Decision) -> Marker {
-    Marker {
-        seq: decision.seq,
-        outcome: decision.outcome,
-        plan_hash: decision.plan_hash.prefix(),
-        attempt: decision.attempt,
-    }
-}
-
 /// Follows the files of an entry through the commits after it.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
@@ -57,7 +47,7 @@ impl<'a> Walk<'a> {
         decision: &Decision,
     ) -> Result<Result<Self, Refusal>> {
         let found = entry_marker(commit, decision.lane)?;
-        if found != Some(marker_of(decision)) {
+        if found != Some(Marker::from(decision)) {
             return Ok(Err(format!(
                 "version {version} does not hold the entry of seq {} as it was decided",
                 decision.seq

@@ -14,7 +14,7 @@ use super::canonical::canonical_schema;
 use super::checkpoint::{file_objects, struct_column};
 use super::checkpoint_write::write_checkpoint;
 use super::commit::{DeltaCommitBuilder, DeltaCommitFile, DeltaCommitStep, entry_of, output_path};
-use super::confirm::{Walk, marker_of};
+use super::confirm::Walk;
 use super::create::new_table_schema;
 use super::error::{invalid, unsupported};
 use super::gate::check_append;
@@ -249,7 +249,7 @@ impl DeltaSink {
                 None => return Ok(None),
             },
             None => match self
-                .find_entry(decision.lane, marker_of(decision), table.version())
+                .find_entry(decision.lane, Marker::from(decision), table.version())
                 .await?
             {
                 Some(found) => found,
@@ -375,7 +375,7 @@ impl TableSink for DeltaSink {
                 ));
             }
         };
-        if marker.seq == decision.seq && marker != marker_of(decision) {
+        if marker.seq == decision.seq && marker != Marker::from(decision) {
             return refuted(format!("the table's marker of seq {} is another one", decision.seq));
         }
         if let Some(confirmation) = self.walk(&table, decision).await? {

@@ -27,8 +27,7 @@ use super::update::{TableRequirement, TableUpdate};
 use super::version::FormatVersion;
 use crate::data_file::DataFile;
 use crate::error::Result;
-use crate::ids::{HashPrefix, Seq};
-use crate::sink::{Entry, Marker, Outcome, OutputFile, TableChange, TableCommit};
+use crate::sink::{Entry, LanesInTable, Marker, OutputFile, Settled, TableChange, TableCommit};
 
 /// Makes the next snapshot of an Iceberg table: state and change in; manifest, manifest list and the conditional
 /// change of the metadata out.
@@ -125,7 +124,7 @@ impl IcebergCommitBuilder {
             return Ok(step);
         }
         check_append(table)?;
-        let files = files_of(&commit.change);
+        let files = commit.files();
         if let Some(reason) = misfit(table, &commit.change)? {
             return Ok(IcebergCommitStep::Outdated { reason });
         }
@@ -241,7 +240,7 @@ impl IcebergCommitBuilder {
         let mut summary = append_summary(parent, files, usize::from(!files.is_empty()));
         summary.insert("engine-name".to_owned(), self.options.engine_name.clone());
         summary.insert("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        summary.insert(marker::marker_key(commit.lane), marker::marker_text(&own_marker(commit)?));
+        summary.insert(marker::marker_key(commit.lane), marker::marker_text(&commit.marker()?));
         Ok(summary)
     }
 
@@ -252,7 +251,7 @@ impl IcebergCommitBuilder {
         let is_adopted = matches!(commit.change, TableChange::Adopt { .. })
             && marker::marker_of(table.properties(), commit.lane)?.is_some();
         if !is_adopted {
-            let text = marker::marker_text(&own_marker(commit)?);
+            let text = marker::marker_text(&commit.marker()?);
             properties.insert(marker::marker_key(commit.lane), text);
         }
         if let TableChange::Adopt { supersedes } = &commit.change {
@@ -293,25 +292,15 @@ impl IcebergCommitBuilder {
 /// Whether the marker alone says how `commit` ends.
 fn settled(table: &TableMetadata, commit: &TableCommit) -> Result<Option<IcebergCommitStep>> {
     let properties = table.properties();
-    let found = marker::marker_of(properties, commit.lane)?;
-    let mut others = marker::other_lanes(properties, commit.lane);
-    let is_superseded = marker::is_superseded(properties, commit.lane);
-    let diverged = Ok(Some(IcebergCommitStep::Diverged { found }));
-    if let TableChange::Adopt { supersedes } = &commit.change {
-        others.retain(|lane| !supersedes.contains(lane));
-        let is_done = supersedes.iter().all(|lane| marker::is_superseded(properties, *lane));
-        return match found {
-            Some(marker) if is_done => Ok(Some(IcebergCommitStep::Decided(marker))),
-            _ if is_superseded || !others.is_empty() => diverged,
-            _ => Ok(None),
-        };
-    }
-    match found {
-        Some(marker) if marker.seq >= commit.seq => Ok(Some(IcebergCommitStep::Decided(marker))),
-        _ if is_superseded || !others.is_empty() => diverged,
-        _ if found.map(|marker| (marker.seq, marker.plan_hash)) != commit.base => diverged,
-        _ => Ok(None),
-    }
+    let lanes = LanesInTable {
+        marker: marker::marker_of(properties, commit.lane)?,
+        others: marker::other_lanes(properties, commit.lane),
+        is_superseded: &|lane| marker::is_superseded(properties, lane),
+    };
+    Ok(lanes.settle(commit).map(|settled| match settled {
+        Settled::Decided(marker) => IcebergCommitStep::Decided(marker),
+        Settled::Diverged(found) => IcebergCommitStep::Diverged { found },
+    }))
 }
 
 /// Why files cannot be added to a table that is there; those of a void have no need to fit.
@@ -334,31 +323,6 @@ fn misfit(table: &TableMetadata, change: &TableChange) -> Result<Option<String>>
         }
     }
     Ok(None)
-}
-
-fn files_of(change: &TableChange) -> &[DataFile] {
-    match change {
-        TableChange::Append { files, .. } => files,
-        TableChange::Adopt { .. } | TableChange::Void { .. } => &[],
-    }
-}
-
-fn own_marker(commit: &TableCommit) -> Result<Marker> {
-    let outcome = match commit.change {
-        TableChange::Void { .. } => Outcome::Void,
-        TableChange::Append { .. } | TableChange::Adopt { .. } => Outcome::Data,
-    };
-    let plan_hash = match (commit.plan_hash, commit.seq) {
-        (Some(hash), _) => hash.prefix(),
-        (None, Seq::ZERO) => HashPrefix::from_u64(0),
-        (None, seq) => return Err(invalid(format!("an entry needs the hash of its plan. seq=`{seq}`"))),
-    };
-    Ok(Marker {
-        seq: commit.seq,
-        outcome,
-        plan_hash,
-        attempt: commit.attempt,
-    })
 }
 
 pub(super) fn header(table: &TableMetadata, spec: &PartitionSpec, snapshot_id: i64) -> Result<ManifestHeader> {

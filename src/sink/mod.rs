@@ -1,5 +1,6 @@
 //! The door to a table: what a sink must promise so that every row gets in exactly once.
 
+mod entry;
 mod places;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
 use crate::time::Timestamp;
 
+pub(crate) use entry::{LanesInTable, Settled};
 pub(crate) use places::TablePlaces;
 
 /// One table, as the end of one lane.
@@ -194,6 +196,18 @@ impl From<&DataFile> for OutputFile {
             path: file.path.clone(),
             size: file.size,
             rows: file.rows,
+        }
+    }
+}
+
+impl From<&Decision> for Marker {
+    /// What the table's marker was right after the entry.
+    fn from(decision: &Decision) -> Self {
+        Self {
+            seq: decision.seq,
+            outcome: decision.outcome,
+            plan_hash: decision.plan_hash.prefix(),
+            attempt: decision.attempt,
         }
     }
 }

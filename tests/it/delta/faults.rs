@@ -170,7 +170,9 @@ fn workers_that_race_put_every_seq_in_once() {
                         match block_on(sink.commit(&commit)).unwrap() {
                             CommitOutcome::Committed(_) | CommitOutcome::Decided(_) => break,
                             CommitOutcome::Contended => {}
-                            outcome @ (CommitOutcome::Diverged { .. } | CommitOutcome::Outdated { .. }) => panic!("{outcome:?}"),
+                            outcome @ (CommitOutcome::Diverged { .. } | CommitOutcome::Outdated { .. }) => {
+                                panic!("{outcome:?}")
+                            }
                         }
                     }
                 }
