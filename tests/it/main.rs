@@ -30,5 +30,6 @@ mod state;
 mod state_faults;
 mod state_races;
 mod status;
+mod table_log;
 mod window;
 mod world;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use bytes::Bytes;
-use firnline::delta::{DeltaOptions, DeltaTables};
 use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
@@ -17,6 +16,8 @@ use firnline::{
 };
 use futures::TryStreamExt;
 use futures::executor::block_on;
+
+use crate::table_log;
 
 /// 2023-11-14T22:00:00Z, the start of a window of an hour.
 pub(crate) const HOUR: i64 = 1_700_000_000_000 - 1_700_000_000_000 % 3_600_000;
@@ -41,6 +42,7 @@ impl World {
             control: Arc::new(InMemory::new()),
             state: Arc::new(MemoryStateStore::new()),
             options: Options::default()
+                .with_target_format(table_log::format())
                 .with_min_files_to_compact(2)
                 .with_delete_grace_ms(0)
                 .with_sort_order(vec![SortField::ascending("ts"), SortField::ascending("id")]),
@@ -49,12 +51,7 @@ impl World {
 
     pub(crate) fn builder(&self) -> CompactorBuilder {
         let place = |url: &str, store: &Arc<dyn ObjectStore>| Place::new(url, Arc::clone(store), "").unwrap();
-        let tables = DeltaTables::new(
-            "mem://tables",
-            Arc::clone(&self.tables),
-            Path::default(),
-            DeltaOptions::default(),
-        );
+        let tables = table_log::tables("mem://tables", &self.tables);
         CompactorBuilder::new(
             place("mem://bucket", &self.bucket),
             place("mem://control", &self.control),
@@ -104,25 +101,7 @@ impl World {
     }
 
     pub(crate) fn live_files(&self, namespace: &str) -> Vec<Path> {
-        let log = Path::from(format!("{namespace}/_delta_log"));
-        let mut commits: Vec<_> = self.list(&self.tables, &log);
-        commits.retain(|path| path.as_ref().ends_with(".json"));
-        let mut live = std::collections::BTreeSet::new();
-        for commit in commits {
-            let bytes = block_on(async { self.tables.get(&commit).await.unwrap().bytes().await.unwrap() });
-            for line in std::str::from_utf8(&bytes).unwrap().lines() {
-                let action: serde_json::Value = serde_json::from_str(line).unwrap();
-                if let Some(path) = action["add"]["path"].as_str() {
-                    assert!(live.insert(path.to_owned()), "{path} was added twice");
-                }
-                if let Some(path) = action["remove"]["path"].as_str() {
-                    live.remove(path);
-                }
-            }
-        }
-        live.into_iter()
-            .map(|path| Path::from(format!("{namespace}/{path}")))
-            .collect()
+        table_log::live_files(&self.tables, namespace)
     }
 
     pub(crate) fn list(&self, store: &Arc<dyn ObjectStore>, prefix: &Path) -> Vec<Path> {

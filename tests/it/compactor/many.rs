@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use firnline::arrow::datatypes::{Schema, SchemaRef};
-use firnline::delta::{DeltaOptions, DeltaTables};
 use firnline::object_store::path::Path;
 use firnline::{
     CommitOutcome, CompactorBuilder, Confirmation, Decision, ErrorKind, LaneId, Namespace, Place, Priority,
@@ -15,6 +14,7 @@ use firnline::{
 use futures::executor::block_on;
 
 use super::support::{DAY, END, HookStore, MINUTE, Moment, away, commits, errors, tell, two_good};
+use crate::table_log;
 use crate::world::{HOUR, Row, World, at, work, work_until};
 
 fn name(number: usize) -> String {
@@ -117,12 +117,7 @@ fn a_sink_that_panics_is_reported_and_its_lane_tries_again_while_others_go_on() 
     let world = World::new();
     let panics = Arc::new(AtomicUsize::new(2));
     let place = |url: &str, store| Place::new(url, Arc::clone(store), "").unwrap();
-    let inner = DeltaTables::new(
-        "mem://tables",
-        Arc::clone(&world.tables),
-        Path::default(),
-        DeltaOptions::default(),
-    );
+    let inner = table_log::tables("mem://tables", &world.tables);
     let builder = CompactorBuilder::new(
         place("mem://bucket", &world.bucket),
         place("mem://control", &world.control),
@@ -149,7 +144,7 @@ fn a_sink_that_panics_is_reported_and_its_lane_tries_again_while_others_go_on() 
 
 /// Sinks whose commits panic as often as the counter says, in namespace `n00`.
 #[derive(Debug)]
-struct PanickyTables(DeltaTables, Arc<AtomicUsize>);
+struct PanickyTables(Arc<dyn TableProvider>, Arc<AtomicUsize>);
 
 impl TableProvider for PanickyTables {
     fn table(&self, namespace: &Namespace) -> firnline::Result<Table> {

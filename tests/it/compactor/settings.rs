@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use firnline::delta::{DeltaOptions, DeltaTables};
 use firnline::object_store::path::Path;
 use firnline::object_store::{Error as StoreError, ObjectStore};
 use firnline::{CompactorBuilder, ErrorKind, EventOutcome, Place, SortField, TimestampUnit};
@@ -11,6 +10,7 @@ use futures::executor::block_on;
 use super::support::{
     DAY, END, HookStore, MINUTE, Moment, commits, content, ns, put, quarantine, sorted, tell, two_good,
 };
+use crate::table_log;
 use crate::world::{HOUR, World, at, parquet_of, work_until};
 
 /// A world with one committed window.
@@ -116,8 +116,8 @@ fn place(url: &str, store: &Arc<dyn ObjectStore>) -> Place {
     Place::new(url, Arc::clone(store), "").unwrap()
 }
 
-fn tables(world: &World, url: &str) -> DeltaTables {
-    DeltaTables::new(url, Arc::clone(&world.tables), Path::default(), DeltaOptions::default())
+fn tables(world: &World, url: &str) -> Arc<dyn TableProvider> {
+    table_log::tables(url, &world.tables)
 }
 
 #[test]
@@ -390,7 +390,7 @@ impl Flaky {
 }
 
 #[derive(Debug)]
-struct FlakyTables(DeltaTables, Flaky);
+struct FlakyTables(Arc<dyn TableProvider>, Flaky);
 
 impl firnline::TableProvider for FlakyTables {
     fn table(&self, namespace: &firnline::Namespace) -> firnline::Result<firnline::Table> {

@@ -11,6 +11,7 @@ use firnline::{Compactor, EventOutcome, JobReport};
 use super::support::{
     DAY, END, HookStore, MINUTE, Moment, away, commits, content, put, quarantine, sorted, tell, two_good,
 };
+use crate::table_log::is_commit;
 use crate::world::{HOUR, World, at, parquet_of, work, work_until};
 
 /// Stores in memory date objects by the machine's clock, and what is swept and forgotten goes by that date.
@@ -22,7 +23,7 @@ fn real_now() -> i64 {
 fn data_files(store: &Arc<dyn ObjectStore>) -> Vec<String> {
     let paths = content(store).into_iter().map(|(path, _)| path);
     paths
-        .filter(|path| path.ends_with(".parquet") && !path.contains("_delta_log"))
+        .filter(|path| path.ends_with(".parquet") && path.contains("/data/"))
         .collect()
 }
 
@@ -42,7 +43,7 @@ fn failing_commits(world: &mut World, failures: usize) -> Arc<AtomicUsize> {
     let left = Arc::new(AtomicUsize::new(failures));
     let counter = Arc::clone(&left);
     world.tables = HookStore::new(&world.tables, move |moment, operation, path| {
-        let commit = (moment, operation) == (Moment::Before, "put") && path.as_ref().contains("_delta_log");
+        let commit = (moment, operation) == (Moment::Before, "put") && is_commit(path.as_ref());
         let strikes = |left: usize| left.checked_sub(1);
         if commit
             && counter

@@ -2,56 +2,24 @@
 
 use std::sync::Arc;
 
-use firnline::object_store::path::Path;
-use firnline::object_store::{ObjectStore, ObjectStoreExt};
+use firnline::object_store::ObjectStore;
 use firnline::testing::Faults;
 use futures::executor::block_on;
 
 use crate::faults::every;
 use crate::faults::oracle::{check_always, entries};
 use crate::faults::rig::{DAY, Driver, MINUTE, NAMESPACE, Rig, Script};
-use crate::world::{HOUR, Row, World, at, parquet_of};
-
-/// The version after the newest; `None` when there is no table.
-fn next_version(tables: &Arc<dyn ObjectStore>) -> Option<u64> {
-    let mut version = 0;
-    while block_on(tables.head(&commit_path(version))).is_ok() {
-        version += 1;
-    }
-    (version > 0).then_some(version)
-}
-
-fn commit_path(version: u64) -> Path {
-    Path::from(format!("{NAMESPACE}/_delta_log/{version:020}.json"))
-}
+use crate::table_log::{self, TakeOut, take_out};
+use crate::world::{HOUR, Row, at, parquet_of};
 
 fn foreign_rows(number: usize) -> Vec<Row> {
     vec![(1_000 * HOUR, format!("foreign-{number:05}"), 7)]
 }
 
-/// Another writer appends a file, as Spark would.
+/// Another writer appends a file.
 fn append(tables: &Arc<dyn ObjectStore>, number: usize) -> bool {
-    let Some(version) = next_version(tables) else {
-        return false;
-    };
-    let name = format!("part-{number:05}.parquet");
     let bytes = parquet_of(&foreign_rows(number));
-    let size = bytes.len();
-    let text = format!(
-        "{}\n{}\n",
-        r#"{"commitInfo":{"timestamp":1700000000000,"operation":"WRITE","operationParameters":{"mode":"Append"}}}"#,
-        format_args!(
-            r#"{{"add":{{"path":"{name}","partitionValues":{{}},"size":{size},"modificationTime":1700000000000,"dataChange":true}}}}"#
-        )
-    );
-    block_on(async {
-        tables
-            .put(&Path::from(format!("{NAMESPACE}/{name}")), bytes.into())
-            .await
-            .unwrap();
-        tables.put(&commit_path(version), text.into()).await.unwrap();
-    });
-    true
+    table_log::append(tables, NAMESPACE, &format!("part-{number:05}.parquet"), bytes, 1)
 }
 
 #[test]
@@ -105,29 +73,10 @@ fn a_table_that_others_append_to_before_every_commit_takes_all_rows() {
     assert_eq!(rig.truth.sources(), script.corrupt_keys());
 }
 
-/// Another writer takes all files out of the table but `keep`.
-fn take_out(world: &World, operation: &str, keep: &[Path]) {
-    let version = next_version(&world.tables).unwrap();
-    let mut text = format!(r#"{{"commitInfo":{{"timestamp":1700000000000,{operation}}}}}"#);
-    let root = format!("{NAMESPACE}/");
-    for file in world.live_files(NAMESPACE).iter().filter(|file| !keep.contains(file)) {
-        let path = file.as_ref().strip_prefix(&root).unwrap();
-        text.push_str(&format!(
-            "\n{{\"remove\":{{\"path\":\"{path}\",\"deletionTimestamp\":1700000000000,\"dataChange\":true}}}}"
-        ));
-    }
-    block_on(world.tables.put(&commit_path(version), text.into())).unwrap();
-}
-
-const REWINDS: [&str; 3] = [
-    r#""operation":"RESTORE","operationParameters":{"version":"0"}"#,
-    r#""operation":"WRITE","operationParameters":{"mode":"Overwrite"}"#,
-    r#""operation":"SOMETHING NEW""#,
-];
-
 #[test]
 fn rows_taken_out_by_a_restore_or_overwrite_keep_their_sources_and_halt_the_lane() {
-    for operation in REWINDS {
+    for how in table_log::rewinds() {
+        let operation = format!("{how:?}");
         let rig = Rig::new(Faults::none());
         let mut driver = Driver::new(&rig, Script::whole_run());
         driver.until(at(HOUR + 100 * MINUTE));
@@ -138,7 +87,7 @@ fn rows_taken_out_by_a_restore_or_overwrite_keep_their_sources_and_halt_the_lane
         assert_eq!(entries(&rig).len(), 3, "{operation}");
         let sources = rig.truth.sources();
         assert_eq!(sources.len(), 4, "{operation}: {sources:?}");
-        take_out(&rig.truth, operation, &first);
+        take_out(&rig.truth.tables, NAMESPACE, *how, &first);
         driver.script.steps.clear();
         driver.until(at(HOUR + 3 * DAY));
         assert_eq!(entries(&rig).len(), 3, "{operation}: the late file has been put in");
@@ -151,7 +100,7 @@ fn rows_taken_out_by_a_restore_or_overwrite_keep_their_sources_and_halt_the_lane
         for key in &sources {
             assert!(rig.truth.sources().contains(key), "{operation}: `{key}` is gone");
         }
-        check_always(&rig, operation);
+        check_always(&rig, &operation);
     }
 }
 
@@ -163,11 +112,7 @@ fn rows_deleted_on_purpose_do_not_come_back_and_their_sources_go() {
     driver.until(at(HOUR + 100 * MINUTE));
     let gone = rig.truth.table_rows(NAMESPACE);
     assert_eq!(gone.len(), 9);
-    take_out(
-        &rig.truth,
-        r#""operation":"DELETE","operationParameters":{"predicate":"true"}"#,
-        &[],
-    );
+    take_out(&rig.truth.tables, NAMESPACE, TakeOut::Delete, &[]);
     driver.to_the_end();
     let mut expected = script.good_rows();
     expected.retain(|row| !gone.contains(row));
@@ -183,7 +128,7 @@ fn a_lane_that_looks_whether_its_halt_is_mended_plans_nothing_before_it_knows() 
     driver.until(at(HOUR + 100 * MINUTE));
     let first = rig.truth.live_files(NAMESPACE);
     driver.until(at(HOUR + 160 * MINUTE));
-    take_out(&rig.truth, REWINDS[1], &first);
+    take_out(&rig.truth.tables, NAMESPACE, TakeOut::Restore, &first);
     driver.script.steps.clear();
     // The late file has been ready for long.
     driver.until(at(HOUR + 3 * DAY));

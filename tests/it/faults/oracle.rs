@@ -1,6 +1,6 @@
 //! What must hold whatever went wrong, from the stores and the log of their operations alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use firnline::Status;
 use firnline::object_store::ObjectStoreExt;
@@ -10,53 +10,11 @@ use futures::executor::block_on;
 use serde_json::Value;
 
 use crate::faults::rig::{GRACE_MS, NAMESPACE, Rig, Script};
-
-/// An entry of a lane in the table's log.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) lane: String,
-    pub(super) seq: u64,
-    pub(super) void: bool,
-    pub(super) commit: String,
-}
-
-/// All actions of the table's log, by the name of their commit.
-fn commits(rig: &Rig) -> Vec<(String, Vec<Value>)> {
-    let log = Path::from(format!("{NAMESPACE}/_delta_log"));
-    let mut paths = rig.truth.list(&rig.truth.tables, &log);
-    paths.retain(|path| path.as_ref().ends_with(".json"));
-    let read = |path: Path| {
-        let bytes = block_on(async { rig.truth.tables.get(&path).await.unwrap().bytes().await.unwrap() });
-        let lines = std::str::from_utf8(&bytes).unwrap().lines();
-        (
-            path.to_string(),
-            lines.map(|line| serde_json::from_str(line).unwrap()).collect(),
-        )
-    };
-    paths.into_iter().map(read).collect()
-}
+use crate::table_log::{self, Entry};
 
 /// The entries in the table's log, in order.
 pub(super) fn entries(rig: &Rig) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for (commit, actions) in commits(rig) {
-        let txns: BTreeMap<&str, u64> = actions
-            .iter()
-            .filter_map(|action| Some((action["txn"]["appId"].as_str()?, action["txn"]["version"].as_u64()?)))
-            .collect();
-        for (name, seq) in &txns {
-            let Some(lane) = name.strip_prefix("firnline/").filter(|lane| !lane.contains('/')) else {
-                continue;
-            };
-            entries.push(Entry {
-                lane: lane.to_owned(),
-                seq: *seq,
-                void: txns.get(format!("firnline/{lane}/void").as_str()) == Some(seq),
-                commit: commit.clone(),
-            });
-        }
-    }
-    entries
+    table_log::entries(&rig.truth.tables, NAMESPACE)
 }
 
 /// The keys that the plan of an entry lists, if its object is there.
@@ -142,11 +100,7 @@ fn only_committed_sources_are_deleted(rig: &Rig, log: &[Operation], entries: &[E
 
 /// No file that any commit has added is deleted, referenced or not.
 fn committed_files_stay(rig: &Rig, log: &[Operation], what: &str) {
-    let added: BTreeSet<String> = commits(rig)
-        .iter()
-        .flat_map(|(_, actions)| actions)
-        .filter_map(|action| Some(format!("{NAMESPACE}/{}", action["add"]["path"].as_str()?)))
-        .collect();
+    let added = table_log::added_files(&rig.truth.tables, NAMESPACE);
     for op in log
         .iter()
         .filter(|op| op.store == "tables" && op.applied && op.kind == OperationKind::Delete)
@@ -171,9 +125,8 @@ fn nothing_is_overwritten(log: &[Operation], what: &str) {
         OperationKind::Rename,
     ];
     for op in log.iter().filter(|op| op.applied && overwrites.contains(&op.kind)) {
-        let hint = op.path.ends_with("_delta_log/_last_checkpoint");
         assert!(
-            hint || (op.store == "tables" && op.path.contains("/data/")),
+            table_log::is_hint(&op.path) || (op.store == "tables" && op.path.contains("/data/")),
             "{what}: overwritten: {op:?}"
         );
     }

@@ -1,0 +1,304 @@
+//! Iceberg's log: numbered metadata files, and Avro below them, read without a schema of ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use apache_avro::types::Value as Avro;
+use firnline::TableProvider;
+use firnline::iceberg::{IcebergOptions, IcebergTables};
+use firnline::object_store::path::Path;
+use serde_json::{Value, json};
+
+use super::{Entry, Store, TakeOut, list, read, write};
+
+/// The least that a manifest of another writer needs, in format version 2.
+const MANIFEST: &str = r#"{"type":"record","name":"manifest_entry","fields":[
+    {"name":"status","type":"int","field-id":0},
+    {"name":"snapshot_id","type":["null","long"],"default":null,"field-id":1},
+    {"name":"sequence_number","type":["null","long"],"default":null,"field-id":3},
+    {"name":"file_sequence_number","type":["null","long"],"default":null,"field-id":4},
+    {"name":"data_file","field-id":2,"type":{"type":"record","name":"r2","fields":[
+        {"name":"content","type":"int","field-id":134},
+        {"name":"file_path","type":"string","field-id":100},
+        {"name":"file_format","type":"string","field-id":101},
+        {"name":"partition","field-id":102,"type":{"type":"record","name":"r102","fields":[]}},
+        {"name":"record_count","type":"long","field-id":103},
+        {"name":"file_size_in_bytes","type":"long","field-id":104}]}}]}"#;
+
+pub(super) fn tables(url: &str, store: &Store) -> Arc<dyn TableProvider> {
+    let store = Arc::clone(store);
+    Arc::new(IcebergTables::new(url, store, Path::default(), IcebergOptions::default()))
+}
+
+/// The versions of the metadata, oldest first.
+fn versions(store: &Store, namespace: &str) -> Vec<(String, Value)> {
+    (1..)
+        .map(|version| Path::from(format!("{namespace}/metadata/v{version}.metadata.json")))
+        .map_while(|path| {
+            let there = list(store, &Path::from(format!("{namespace}/metadata"))).contains(&path);
+            there.then(|| (path.to_string(), serde_json::from_slice(&read(store, &path)).unwrap()))
+        })
+        .collect()
+}
+
+pub(super) fn entries(store: &Store, namespace: &str) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut before: BTreeMap<String, String> = BTreeMap::new();
+    for (commit, metadata) in versions(store, namespace) {
+        for (key, value) in metadata["properties"].as_object().unwrap() {
+            let Some(lane) = key.strip_prefix("firnline.lane.") else {
+                continue;
+            };
+            let text = value.as_str().unwrap().to_owned();
+            if before.insert(lane.to_owned(), text.clone()).as_ref() == Some(&text) {
+                continue;
+            }
+            let parts: Vec<&str> = text.split(':').collect();
+            entries.push(Entry {
+                lane: lane.to_owned(),
+                seq: parts[0].parse().unwrap(),
+                void: parts[1] == "void",
+                commit: commit.clone(),
+            });
+        }
+    }
+    entries
+}
+
+/// The store's path of a URI of the table.
+fn path_of(namespace: &str, metadata: &Value, uri: &str) -> Path {
+    let location = metadata["location"].as_str().unwrap();
+    let below = uri.strip_prefix(location).unwrap();
+    Path::from(format!("{namespace}{below}"))
+}
+
+fn avro(store: &Store, path: &Path) -> Vec<BTreeMap<String, Avro>> {
+    let bytes = read(store, path);
+    let reader = apache_avro::Reader::new(bytes.as_ref()).unwrap();
+    reader.map(|record| fields(record.unwrap())).collect()
+}
+
+fn fields(value: Avro) -> BTreeMap<String, Avro> {
+    match value {
+        Avro::Record(fields) => fields.into_iter().collect(),
+        other => panic!("not a record: {other:?}"),
+    }
+}
+
+fn text(value: &Avro) -> &str {
+    match value {
+        Avro::String(text) => text,
+        other => panic!("not a string: {other:?}"),
+    }
+}
+
+fn int(value: &Avro) -> i64 {
+    match value {
+        Avro::Int(number) => i64::from(*number),
+        Avro::Long(number) => *number,
+        other => panic!("not a number: {other:?}"),
+    }
+}
+
+/// Status and path of all files in the manifests of a snapshot.
+fn files(store: &Store, namespace: &str, metadata: &Value, snapshot: &Value) -> Vec<(i64, Path)> {
+    let list = path_of(namespace, metadata, snapshot["manifest-list"].as_str().unwrap());
+    let mut files = Vec::new();
+    for manifest in avro(store, &list) {
+        let path = path_of(namespace, metadata, text(&manifest["manifest_path"]));
+        for entry in avro(store, &path) {
+            let file = fields(entry["data_file"].clone());
+            files.push((int(&entry["status"]), path_of(namespace, metadata, text(&file["file_path"]))));
+        }
+    }
+    files
+}
+
+fn snapshots(metadata: &Value) -> &[Value] {
+    metadata["snapshots"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn current(metadata: &Value) -> Option<&Value> {
+    let id = metadata["current-snapshot-id"].as_i64()?;
+    snapshots(metadata).iter().find(|snapshot| snapshot["snapshot-id"].as_i64() == Some(id))
+}
+
+pub(super) fn live_files(store: &Store, namespace: &str) -> Vec<Path> {
+    let Some((_, metadata)) = versions(store, namespace).pop() else {
+        return Vec::new();
+    };
+    let Some(snapshot) = current(&metadata) else {
+        return Vec::new();
+    };
+    let all = files(store, namespace, &metadata, snapshot);
+    let mut live: Vec<Path> = all.into_iter().filter(|(status, _)| *status != 2).map(|(_, path)| path).collect();
+    live.sort();
+    let count = live.len();
+    live.dedup();
+    assert_eq!(live.len(), count, "a file is in the table twice");
+    live
+}
+
+pub(super) fn added_files(store: &Store, namespace: &str) -> BTreeSet<String> {
+    let mut added = BTreeSet::new();
+    if let Some((_, metadata)) = versions(store, namespace).pop() {
+        for snapshot in snapshots(&metadata) {
+            added.extend(files(store, namespace, &metadata, snapshot).into_iter().map(|(_, path)| path.to_string()));
+        }
+    }
+    added
+}
+
+/// Publishes the next version with a snapshot of these manifests.
+fn publish(store: &Store, namespace: &str, operation: &str, manifests: &dyn Fn(i64, i64) -> Vec<Avro>) {
+    let mut all = versions(store, namespace);
+    let number = all.len() + 1;
+    let (_, mut metadata) = all.pop().unwrap();
+    let sequence = metadata["last-sequence-number"].as_i64().unwrap() + 1;
+    let id = 7_000_000 + sequence;
+    let parent = metadata["current-snapshot-id"].clone();
+    let schema_text = manifest_list_schema(store, namespace, &metadata);
+    let schema = apache_avro::Schema::parse_str(&schema_text).unwrap();
+    let mut writer = apache_avro::Writer::new(&schema, Vec::new());
+    for manifest in manifests(id, sequence) {
+        writer.append(manifest).unwrap();
+    }
+    let name = format!("foreign-snap-{id}.avro");
+    write(store, &Path::from(format!("{namespace}/metadata/{name}")), writer.into_inner().unwrap());
+    let location = metadata["location"].as_str().unwrap().to_owned();
+    let now = metadata["last-updated-ms"].as_i64().unwrap() + 1;
+    metadata["snapshots"].as_array_mut().unwrap().push(json!({
+        "snapshot-id": id, "parent-snapshot-id": parent, "sequence-number": sequence, "timestamp-ms": now,
+        "manifest-list": format!("{location}/metadata/{name}"), "schema-id": metadata["current-schema-id"],
+        "summary": {"operation": operation}}));
+    metadata["last-sequence-number"] = json!(sequence);
+    set_current(store, namespace, number, metadata, id, now);
+}
+
+fn set_current(store: &Store, namespace: &str, number: usize, mut metadata: Value, id: i64, now: i64) {
+    metadata["last-updated-ms"] = json!(now);
+    metadata["current-snapshot-id"] = json!(id);
+    metadata["refs"] = json!({"main": {"snapshot-id": id, "type": "branch"}});
+    let log = metadata["snapshot-log"].as_array_mut().unwrap();
+    log.push(json!({"snapshot-id": id, "timestamp-ms": now}));
+    let path = Path::from(format!("{namespace}/metadata/v{number}.metadata.json"));
+    write(store, &path, metadata.to_string());
+}
+
+/// The schema by which the table's newest list was written.
+fn manifest_list_schema(store: &Store, namespace: &str, metadata: &Value) -> String {
+    let list = path_of(namespace, metadata, current(metadata).unwrap()["manifest-list"].as_str().unwrap());
+    let bytes = read(store, &list);
+    let reader = apache_avro::Reader::new(bytes.as_ref()).unwrap();
+    serde_json::to_string(reader.writer_schema()).unwrap()
+}
+
+/// The manifests of the current snapshot, as their list has them.
+fn listed(store: &Store, namespace: &str) -> Vec<Avro> {
+    let (_, metadata) = versions(store, namespace).pop().unwrap();
+    let Some(snapshot) = current(&metadata) else {
+        return Vec::new();
+    };
+    let list = path_of(namespace, &metadata, snapshot["manifest-list"].as_str().unwrap());
+    let bytes = read(store, &list);
+    let records = apache_avro::Reader::new(bytes.as_ref()).unwrap();
+    records.map(Result::unwrap).collect()
+}
+
+pub(super) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>, rows: usize) -> bool {
+    let Some((_, metadata)) = versions(store, namespace).pop() else {
+        return false;
+    };
+    // Another writer that waits until there is something to copy its schema from.
+    if current(&metadata).is_none() {
+        return false;
+    }
+    let location = metadata["location"].as_str().unwrap().to_owned();
+    let (size, rows) = (bytes.len(), i64::try_from(rows).unwrap());
+    write(store, &Path::from(format!("{namespace}/{name}")), bytes);
+    let before = listed(store, namespace);
+    publish(store, namespace, "append", &|id, sequence| {
+        let schema = apache_avro::Schema::parse_str(MANIFEST).unwrap();
+        let mut writer = apache_avro::Writer::new(&schema, Vec::new());
+        let table_schema = metadata["schemas"][0].to_string();
+        for (key, value) in [
+            ("schema", table_schema.as_str()),
+            ("schema-id", "0"),
+            ("partition-spec", "[]"),
+            ("partition-spec-id", "0"),
+            ("format-version", "2"),
+            ("content", "data"),
+        ] {
+            writer.add_user_metadata(key.to_owned(), value).unwrap();
+        }
+        let record = |fields: Vec<(&str, Avro)>| {
+            Avro::Record(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        };
+        let null = || Avro::Union(0, Box::new(Avro::Null));
+        let file = record(vec![
+            ("content", Avro::Int(0)),
+            ("file_path", Avro::String(format!("{location}/{name}"))),
+            ("file_format", Avro::String("PARQUET".to_owned())),
+            ("partition", record(Vec::new())),
+            ("record_count", Avro::Long(rows)),
+            ("file_size_in_bytes", Avro::Long(i64::try_from(size).unwrap())),
+        ]);
+        let entry = record(vec![
+            ("status", Avro::Int(1)),
+            ("snapshot_id", Avro::Union(1, Box::new(Avro::Long(id)))),
+            ("sequence_number", null()),
+            ("file_sequence_number", null()),
+            ("data_file", file),
+        ]);
+        writer.append(entry).unwrap();
+        let manifest = writer.into_inner().unwrap();
+        let path = format!("metadata/foreign-{name}.avro");
+        // As one of the table's own, with other numbers.
+        let Avro::Record(mut listed) = before.first().unwrap().clone() else {
+            panic!("not a record")
+        };
+        for (field, value) in &mut listed {
+            let number = match field.as_str() {
+                "manifest_path" => {
+                    *value = Avro::String(format!("{location}/{path}"));
+                    continue;
+                }
+                "manifest_length" => i64::try_from(manifest.len()).unwrap(),
+                "sequence_number" | "min_sequence_number" => sequence,
+                "added_snapshot_id" => id,
+                "added_files_count" => 1,
+                "added_rows_count" => rows,
+                "existing_files_count" | "deleted_files_count" | "existing_rows_count" | "deleted_rows_count" => 0,
+                _ => continue,
+            };
+            *value = match value {
+                Avro::Int(_) => Avro::Int(number.try_into().unwrap()),
+                _ => Avro::Long(number),
+            };
+        }
+        write(store, &Path::from(format!("{namespace}/{path}")), manifest);
+        [vec![Avro::Record(listed)], before.clone()].concat()
+    });
+    true
+}
+
+pub(super) fn take_out(store: &Store, namespace: &str, how: TakeOut, keep: &[Path]) {
+    let mut all = versions(store, namespace);
+    let number = all.len() + 1;
+    let (_, metadata) = all.pop().unwrap();
+    let holds_just_these = |snapshot: &&Value| {
+        let mut files: Vec<Path> = files(store, namespace, &metadata, snapshot).into_iter().map(|(_, p)| p).collect();
+        files.sort();
+        files == keep
+    };
+    match how {
+        TakeOut::Restore => {
+            let snapshot = snapshots(&metadata).iter().find(holds_just_these).unwrap();
+            let id = snapshot["snapshot-id"].as_i64().unwrap();
+            let now = metadata["last-updated-ms"].as_i64().unwrap() + 1;
+            set_current(store, namespace, number, metadata.clone(), id, now);
+        }
+        TakeOut::Delete if keep.is_empty() => publish(store, namespace, "delete", &|_, _| Vec::new()),
+        other => panic!("not a change of an Iceberg table: {other:?} {keep:?}"),
+    }
+}
