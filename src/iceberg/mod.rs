@@ -1,5 +1,8 @@
 //! Apache Iceberg tables: an own, small core of the specification that reads any v1 to v3 table and appends to it.
 
+mod apply;
+mod arrow_schema;
+mod canonical;
 mod datum;
 mod error;
 mod metadata;
@@ -15,6 +18,8 @@ mod types;
 mod update;
 mod version;
 
+pub use arrow_schema::{arrow_schema, fit_columns, new_schema};
+pub use canonical::canonical_schema;
 pub use datum::Datum;
 pub use metadata::{NewTable, TableMetadata};
 pub use partition::{PartitionField, PartitionSpec};
