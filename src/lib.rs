@@ -59,6 +59,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::MemoryEventSource;
 pub use event::{EventBatch, EventMessage, EventSource, ObjectEvent, ObjectEventKind, ParseError, Receipt};
 pub use halt::Halt;
+#[cfg(feature = "iceberg")]
+#[cfg_attr(docsrs, doc(cfg(feature = "iceberg")))]
+pub use iceberg::{IcebergCommitBuilder, IcebergOptions, IcebergSink, IcebergTables};
 pub use ids::{AttemptId, HashPrefix, LaneId, PlanHash, Randomness, Seq, Sha256Digest, SystemRandomness};
 pub use merge::{
     DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeError, MergeInput, MergeObserver, MergeOptions,

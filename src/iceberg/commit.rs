@@ -1,7 +1,6 @@
 //! From a table's state and a change to the files of the next snapshot. Pure: no I/O, no clock.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -12,17 +11,19 @@ use super::catalog::{CatalogChange, CatalogTable};
 use super::error::invalid;
 use super::files::Root;
 use super::gate::check_append;
-use super::manifest::{ManifestDataFile, ManifestHeader, ManifestWriter};
+use super::manifest::{ManifestDataFile, ManifestHeader, ManifestReader, ManifestWriter};
 use super::manifest_list::{ManifestFile, ManifestList, read_manifest_list};
+use super::manifest_merge::{ManifestBin, ManifestMergeConfig, merge_manifest_entries, plan_manifest_merge};
 use super::marker;
 use super::metadata::{NewTable, TableMetadata};
-use super::metrics::{MetricsConfig, file_metrics};
+use super::metrics::MetricsConfig;
 use super::options::IcebergOptions;
 use super::partition::PartitionSpec;
 use super::partition_column::PartitionColumn;
 use super::snapshot::{MAIN_BRANCH, Snapshot, SnapshotRef};
 use super::sorted::{new_sort_order, order_of_files};
 use super::summary::append_summary;
+use super::types::Type;
 use super::update::{TableRequirement, TableUpdate};
 use super::version::FormatVersion;
 use crate::data_file::DataFile;
@@ -136,31 +137,33 @@ impl IcebergCommitBuilder {
                 Some(bytes) => read_manifest_list(bytes.clone(), uri)?,
             },
         };
-        let snapshot = Naming::new(table, commit, commit_id);
-        let mut objects = Vec::new();
-        let mut manifests = Vec::with_capacity(current.len() + 1);
-        if !files.is_empty() {
-            let uri = self.metadata_uri(&snapshot.name("m0.avro"));
-            let (bytes, manifest) = self.manifest(table, commit, files, snapshot.id, uri.clone())?;
-            objects.push((uri, bytes));
-            manifests.push(manifest);
-        }
-        manifests.extend(current);
-        let list_uri = self.metadata_uri(&snapshot.name("snap.avro"));
+        let naming = Naming::new(table, commit, commit_id);
+        let mut manifests = NewManifests {
+            builder: self,
+            table,
+            naming: &naming,
+            written: BTreeMap::new(),
+        };
+        let merged = match manifests.with(commit, current)? {
+            Ok(merged) => merged,
+            Err(uris) => return Ok(IcebergCommitStep::Read(uris)),
+        };
+        let mut objects: Vec<(String, Bytes)> = manifests.written.into_iter().collect();
+        let list_uri = self.metadata_uri(&naming.name("snap.avro"));
         let parent = table.current_snapshot();
         let list = ManifestList {
             format_version: table.format_version().number(),
-            snapshot_id: snapshot.id,
+            snapshot_id: naming.id,
             parent_snapshot_id: parent.map(|parent| parent.snapshot_id),
             sequence_number: table.next_sequence_number(),
             first_row_id: table.next_row_id().and_then(|id| id.try_into().ok()).unwrap_or(0),
-            manifests,
+            manifests: merged,
         }
         .write()?;
         objects.push((list_uri.clone(), list.bytes.into()));
         let is_v3 = table.format_version() >= FormatVersion::V3;
         let new = Snapshot {
-            snapshot_id: snapshot.id,
+            snapshot_id: naming.id,
             parent_snapshot_id: parent.map(|parent| parent.snapshot_id),
             sequence_number: table.next_sequence_number(),
             timestamp_ms: table.next_timestamp(commit.now),
@@ -174,7 +177,7 @@ impl IcebergCommitBuilder {
         Ok(IcebergCommitStep::Write(Box::new(IcebergCommit {
             objects,
             entry: Entry {
-                version: snapshot.id.cast_unsigned(),
+                version: naming.id.cast_unsigned(),
                 outputs: files.iter().map(OutputFile::from).collect(),
             },
             change: self.change(base, commit, new)?,
@@ -204,30 +207,6 @@ impl IcebergCommitBuilder {
 
     fn metadata_uri(&self, name: &str) -> String {
         format!("{}/metadata/{name}", self.root.uri())
-    }
-
-    fn manifest(
-        &self,
-        table: &TableMetadata,
-        commit: &TableCommit,
-        files: &[DataFile],
-        snapshot_id: i64,
-        uri: String,
-    ) -> Result<(Bytes, ManifestFile)> {
-        let (schema, spec) = (table.schema(), table.default_spec());
-        let mut writer = ManifestWriter::new(header(table, spec, snapshot_id)?)?;
-        let metrics = MetricsConfig::from_properties(table.properties(), schema);
-        let sort_order_id = order_of_files(table, &commit.sort_order);
-        for file in files {
-            writer.add(ManifestDataFile {
-                file_path: self.root.uri_of(&file.path)?,
-                partition: vec![None; spec.fields.len()],
-                sort_order_id: sort_order_id.filter(|_| file.sorted),
-                ..file_metrics(file, schema, &metrics)?
-            })?;
-        }
-        let (bytes, manifest) = writer.finish(uri);
-        Ok((bytes.into(), manifest))
     }
 
     fn summary(
@@ -270,7 +249,9 @@ impl IcebergCommitBuilder {
         ];
         let reference = SnapshotRef {
             snapshot_id: snapshot.snapshot_id,
-            ..main.cloned().unwrap_or_else(|| SnapshotRef::branch(snapshot.snapshot_id))
+            ..main
+                .cloned()
+                .unwrap_or_else(|| SnapshotRef::branch(snapshot.snapshot_id))
         };
         let updates = vec![
             TableUpdate::AddSnapshot { snapshot },
@@ -341,7 +322,121 @@ pub(super) fn header(table: &TableMetadata, spec: &PartitionSpec, snapshot_id: i
 
 /// The parts of a spec's partition tuple.
 pub(super) fn columns(table: &TableMetadata, spec: &PartitionSpec) -> Result<Vec<PartitionColumn>> {
-    PartitionColumn::of(&spec.partition_type(table.schema())?)
+    let fields = spec.partition_type(table.schema())?.fields;
+    let columns = fields.into_iter().map(|field| match field.field_type {
+        Type::Primitive(primitive) => Ok(PartitionColumn {
+            field_id: field.id,
+            name: field.name,
+            primitive,
+        }),
+        other => Err(invalid(format!(
+            "not the type of a partition. field=`{}` type=`{other:?}`",
+            field.name
+        ))),
+    });
+    columns.collect()
+}
+
+/// The manifests that a commit writes.
+struct NewManifests<'a> {
+    builder: &'a IcebergCommitBuilder,
+    table: &'a TableMetadata,
+    naming: &'a Naming,
+    /// Their objects, by URI.
+    written: BTreeMap<String, Bytes>,
+}
+
+impl NewManifests<'_> {
+    /// The manifests of the next snapshot, newest first: one of the files that it adds, and `current`, of which some
+    /// become one as the table's properties say. Or what has to be read before.
+    fn with(
+        &mut self,
+        commit: &TableCommit,
+        current: Vec<ManifestFile>,
+    ) -> Result<Result<Vec<ManifestFile>, Vec<String>>> {
+        let mut manifests = current;
+        if !commit.files().is_empty() {
+            manifests.insert(0, self.added(commit)?);
+        }
+        let config = ManifestMergeConfig::from_properties(self.table.properties());
+        let bins = if commit.files().is_empty() {
+            // An empty append is to be cheap; the next one with files merges.
+            manifests.into_iter().map(ManifestBin::Keep).collect()
+        } else {
+            plan_manifest_merge(manifests, &config)
+        };
+        let missing: Vec<String> = bins
+            .iter()
+            .filter_map(|bin| match bin {
+                ManifestBin::Keep(_) => None,
+                ManifestBin::Merge(bin) => Some(bin),
+            })
+            .flatten()
+            .filter(|manifest| self.object(&manifest.path).is_none())
+            .map(|manifest| manifest.path.clone())
+            .collect();
+        if !missing.is_empty() {
+            return Ok(Err(missing));
+        }
+        let mut manifests = Vec::with_capacity(bins.len());
+        for (number, bin) in bins.into_iter().enumerate() {
+            manifests.push(match bin {
+                ManifestBin::Keep(manifest) => manifest,
+                ManifestBin::Merge(bin) => self.merged(&bin, number + 1)?,
+            });
+        }
+        Ok(Ok(manifests))
+    }
+
+    /// The manifest of the files that the commit adds.
+    fn added(&mut self, commit: &TableCommit) -> Result<ManifestFile> {
+        let (schema, spec) = (self.table.schema(), self.table.default_spec());
+        let mut writer = ManifestWriter::new(header(self.table, spec, self.naming.id)?)?;
+        let metrics = MetricsConfig::from_properties(self.table.properties(), schema);
+        let sort_order_id = order_of_files(self.table, &commit.sort_order);
+        for file in commit.files() {
+            let uri = self.builder.root.uri_of(&file.path)?;
+            writer.add(ManifestDataFile {
+                partition: vec![None; spec.fields.len()],
+                sort_order_id: sort_order_id.filter(|_| file.sorted),
+                ..ManifestDataFile::from_parquet(file, uri, schema, &metrics)
+            })?;
+        }
+        Ok(self.finish(writer, 0))
+    }
+
+    /// One manifest in the place of several.
+    fn merged(&mut self, bin: &[ManifestFile], number: usize) -> Result<ManifestFile> {
+        let spec_id = bin.first().map(|manifest| manifest.partition_spec_id);
+        let specs = self.table.partition_specs();
+        let spec = specs.iter().find(|spec| Some(spec.spec_id) == spec_id).ok_or_else(|| {
+            invalid(format!(
+                "manifest names a partition spec that is not there. spec=`{spec_id:?}`"
+            ))
+        })?;
+        let header = header(self.table, spec, self.naming.id)?;
+        let columns = header.columns.clone();
+        let mut writer = ManifestWriter::new(header)?;
+        for manifest in bin {
+            let bytes = self.object(&manifest.path).cloned().unwrap_or_default();
+            let entries = ManifestReader::new(bytes, manifest, &columns)?;
+            merge_manifest_entries(&mut writer, entries, self.naming.id)?;
+            // What this commit has made itself is nowhere else.
+            self.written.remove(&manifest.path);
+        }
+        Ok(self.finish(writer, number))
+    }
+
+    fn finish(&mut self, writer: ManifestWriter, number: usize) -> ManifestFile {
+        let uri = self.builder.metadata_uri(&self.naming.name(&format!("m{number}.avro")));
+        let (bytes, manifest) = writer.finish(uri.clone());
+        self.written.insert(uri, bytes.into());
+        manifest
+    }
+
+    fn object(&self, uri: &str) -> Option<&Bytes> {
+        self.written.get(uri).or_else(|| self.builder.objects.get(uri))
+    }
 }
 
 /// The id of a snapshot, and the names of its files.

@@ -18,6 +18,8 @@ pub(super) enum SpecError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("the marker of a lane cannot be understood. property=`{property}` value=`{value}`")]
+    Marker { property: String, value: String },
     #[error("the table is not as required. requirement=`{requirement}` expected=`{expected}` found=`{found}`")]
     Requirement {
         requirement: &'static str,
@@ -58,9 +60,11 @@ impl SpecError {
 impl From<SpecError> for Error {
     fn from(error: SpecError) -> Self {
         let kind = match error {
-            SpecError::Broken { .. } | SpecError::Datum { .. } | SpecError::Json { .. } | SpecError::Update { .. } => {
-                ErrorKind::Invalid
-            }
+            SpecError::Broken { .. }
+            | SpecError::Datum { .. }
+            | SpecError::Json { .. }
+            | SpecError::Marker { .. }
+            | SpecError::Update { .. } => ErrorKind::Invalid,
             SpecError::Outdated { .. } | SpecError::Requirement { .. } => ErrorKind::Conflict,
             SpecError::FormatVersion { .. } | SpecError::Transform { .. } | SpecError::UnknownType { .. } => {
                 ErrorKind::Unsupported

@@ -145,7 +145,10 @@ fn below<'a>(path: &'a str, parent: &str) -> Option<&'a str> {
 
 /// One spelling for all that mean the same file: `file:/a`, `file:///a` and `/a`; `s3a` and `s3n` are Hadoop's `s3`.
 fn canonical(uri: &str) -> String {
-    let (scheme, rest) = uri.split_once(':').filter(|(scheme, _)| !scheme.contains('/')).unwrap_or(("file", uri));
+    let (scheme, rest) = uri
+        .split_once(':')
+        .filter(|(scheme, _)| !scheme.contains('/'))
+        .unwrap_or(("file", uri));
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "s3a" | "s3n" => "s3".to_owned(),
         other => other.to_owned(),
@@ -168,10 +171,17 @@ mod tests {
             "file:/srv/tables/users/metadata/a.avro",
             "/srv/tables/users/metadata/a.avro",
         ] {
-            assert_eq!(local.path_of(uri).unwrap().as_ref(), "tables/users/metadata/a.avro", "{uri}");
+            assert_eq!(
+                local.path_of(uri).unwrap().as_ref(),
+                "tables/users/metadata/a.avro",
+                "{uri}"
+            );
         }
         let cloud = Root::new(Path::from("tables/users"), "s3://b/tables/users");
-        assert_eq!(cloud.path_of("s3a://b/tables/users/x").unwrap().as_ref(), "tables/users/x");
+        assert_eq!(
+            cloud.path_of("s3a://b/tables/users/x").unwrap().as_ref(),
+            "tables/users/x"
+        );
         assert_eq!(cloud.path_of("s3://b/elsewhere/x").unwrap().as_ref(), "elsewhere/x");
         for uri in ["s3://other/tables/users/x", "gs://b/tables/users/x", "s3://b/../x"] {
             assert!(cloud.path_of(uri).is_err(), "{uri}");
@@ -184,7 +194,10 @@ mod tests {
     #[test]
     fn what_lies_beside_the_table_has_no_uri() {
         let cloud = Root::new(Path::from("tables/users"), "s3://b/tables/users");
-        assert_eq!(cloud.uri_of("tables/users/data/x").unwrap(), "s3://b/tables/users/data/x");
+        assert_eq!(
+            cloud.uri_of("tables/users/data/x").unwrap(),
+            "s3://b/tables/users/data/x"
+        );
         assert!(cloud.uri_of("tables/users2/data/x").is_err());
     }
 }

@@ -106,7 +106,14 @@ mod tests {
     fn a_marker_that_is_not_whole_is_an_error_and_never_none() {
         let lane = LaneId::from_u128(1);
         let whole = marker_text(&marker(7, Outcome::Data));
-        for text in ["", "7", "7:data", &whole[..whole.len() - 1], &format!("{whole}:1"), "7:x:0:0"] {
+        for text in [
+            "",
+            "7",
+            "7:data",
+            &whole[..whole.len() - 1],
+            &format!("{whole}:1"),
+            "7:x:0:0",
+        ] {
             let properties = BTreeMap::from([(marker_key(lane), text.to_owned())]);
             assert!(marker_of(&properties, lane).is_err(), "{text}");
         }

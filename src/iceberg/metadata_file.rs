@@ -17,7 +17,10 @@ pub(super) fn version_of(name: &str) -> Option<u64> {
     let name = name.strip_prefix('v')?;
     let number = [".metadata.json", ".gz.metadata.json", ".metadata.json.gz"]
         .iter()
-        .find_map(|suffix| name.strip_suffix(suffix).filter(|n| n.bytes().all(|b| b.is_ascii_digit())))?;
+        .find_map(|suffix| {
+            name.strip_suffix(suffix)
+                .filter(|n| n.bytes().all(|b| b.is_ascii_digit()))
+        })?;
     number.parse().ok()
 }
 
@@ -27,7 +30,9 @@ pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<TableMetadata> {
         return TableMetadata::parse(bytes);
     }
     let mut json = Vec::new();
-    let read = GzDecoder::new(bytes).take(MAX_METADATA_BYTES + 1).read_to_end(&mut json);
+    let read = GzDecoder::new(bytes)
+        .take(MAX_METADATA_BYTES + 1)
+        .read_to_end(&mut json);
     read.map_err(|e| {
         let message = format!("the table's metadata cannot be decompressed. object=`{name}`");
         Error::new(ErrorKind::Invalid, message).with_source(e)

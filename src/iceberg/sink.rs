@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::arrow_schema::{arrow_schema, canonical_schema, fit_columns, new_schema};
+use super::arrow_schema::{arrow_schema, fit_columns, new_schema};
+use super::canonical::canonical_schema;
 use super::catalog::{Catalog, CatalogOutcome, CatalogTable};
 use super::commit::{IcebergCommit, IcebergCommitBuilder, IcebergCommitStep, columns};
 use super::confirm::{entry_snapshot, is_in_history};
@@ -99,8 +100,7 @@ impl IcebergSink {
         let entry = match (snapshot, remembered) {
             (None, _) => None,
             (Some(snapshot), Some((known_lane, known, entry)))
-                if (known_lane, known) == (lane, marker)
-                    && entry.version == snapshot.snapshot_id.cast_unsigned() =>
+                if (known_lane, known) == (lane, marker) && entry.version == snapshot.snapshot_id.cast_unsigned() =>
             {
                 Some(entry)
             }
@@ -181,7 +181,9 @@ impl IcebergSink {
             .find(|spec| spec.spec_id == manifest.partition_spec_id)
             .ok_or_else(|| {
                 let (id, path) = (manifest.partition_spec_id, &manifest.path);
-                invalid(format!("manifest names a partition spec that is not there. spec=`{id}` object=`{path}`"))
+                invalid(format!(
+                    "manifest names a partition spec that is not there. spec=`{id}` object=`{path}`"
+                ))
             })?;
         for entry in ManifestReader::new(bytes, manifest, &columns(table, spec)?)? {
             let entry = entry?;
@@ -240,7 +242,7 @@ impl TableSink for IcebergSink {
             table: Some(TableInfo {
                 uuid: table.uuid().unwrap_or_default().to_owned(),
                 version: table.current_snapshot().map_or(0, |s| s.snapshot_id.cast_unsigned()),
-                schema: strip_metadata(&*arrow_schema(table.schema())?),
+                schema: strip_metadata(&arrow_schema(table.schema())),
             }),
             decided,
             other_lanes: marker::other_lanes(properties, lane),
@@ -252,11 +254,11 @@ impl TableSink for IcebergSink {
         let columns = match self.load().await? {
             Some(table) => {
                 fit_columns(table.metadata.schema(), schema)?;
-                arrow_schema(table.metadata.schema())?
+                arrow_schema(table.metadata.schema())
             }
             None => {
                 self.new_version()?;
-                arrow_schema(&new_schema(schema)?)?
+                arrow_schema(&new_schema(schema)?)
             }
         };
         Ok(TableLayout {
@@ -334,7 +336,10 @@ impl TableSink for IcebergSink {
                 if paths(&added) == paths(&decision.outputs) {
                     return Ok(Confirmation::Confirmed);
                 }
-                return refuted(format!("snapshot {id} holds other files than those decided for seq {}", decision.seq));
+                return refuted(format!(
+                    "snapshot {id} holds other files than those decided for seq {}",
+                    decision.seq
+                ));
             }
         }
         // The snapshot was expired, or the table was set back: what was put in must still be there.

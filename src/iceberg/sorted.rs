@@ -9,7 +9,10 @@ use crate::options;
 
 /// The order that a new table of `schema` declares for files in `order`; unsorted where the two orders differ.
 pub(super) fn new_sort_order(schema: &Schema, order: &[options::SortField]) -> SortOrder {
-    let fields = order.iter().map(|field| sort_field(schema, field)).collect::<Option<_>>();
+    let fields = order
+        .iter()
+        .map(|field| sort_field(schema, field))
+        .collect::<Option<_>>();
     SortOrder {
         order_id: 0,
         fields: fields.unwrap_or_default(),

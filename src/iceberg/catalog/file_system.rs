@@ -139,7 +139,12 @@ impl FileSystemCatalog {
     /// What has been read before, if nothing has happened since.
     async fn unchanged(&self) -> Result<Option<CatalogTable>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(Known { version, etag: Some(etag), table }) = known else {
+        let Some(Known {
+            version,
+            etag: Some(etag),
+            table,
+        }) = known
+        else {
             return Ok(None);
         };
         if self.is_there(version.saturating_add(1)).await? {
@@ -157,7 +162,11 @@ impl FileSystemCatalog {
         let path = self.path(version);
         let bytes = Bytes::from(metadata.encode()?);
         let payload = PutPayload::from_bytes(bytes.clone());
-        let put = self.files.store().put_opts(&path, payload, PutOptions::from(PutMode::Create)).await;
+        let put = self
+            .files
+            .store()
+            .put_opts(&path, payload, PutOptions::from(PutMode::Create))
+            .await;
         let refused = match put {
             Ok(_) => None,
             Err(e @ (StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })) => {
@@ -171,7 +180,11 @@ impl FileSystemCatalog {
                 Some(found) if found == bytes => {}
                 Some(_) => return Ok(None),
                 // S3 says so while two writers are at it and neither has won.
-                None if matches!(refused, StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                None if matches!(
+                    refused,
+                    StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }
+                ) =>
+                {
                     return Ok(None);
                 }
                 None => return Err(unknown(&path, Error::from_store("put", &path, refused))),
@@ -179,7 +192,11 @@ impl FileSystemCatalog {
         }
         // Only makes the next look faster.
         let hint = PutPayload::from(version.to_string());
-        let _ = self.files.store().put(&self.files.metadata_dir().join(HINT), hint).await;
+        let _ = self
+            .files
+            .store()
+            .put(&self.files.metadata_dir().join(HINT), hint)
+            .await;
         self.table(&path, &bytes).map(Some)
     }
 
@@ -191,7 +208,9 @@ impl FileSystemCatalog {
         let path = self.files.metadata_dir().join("firnline-put-if-absent");
         let store = self.files.store();
         for content in ["1", "2"] {
-            let put = store.put_opts(&path, content.into(), PutOptions::from(PutMode::Create)).await;
+            let put = store
+                .put_opts(&path, content.into(), PutOptions::from(PutMode::Create))
+                .await;
             match put {
                 Ok(_) if content == "2" => return Err(cannot_create()),
                 Ok(_) | Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
@@ -239,7 +258,10 @@ impl Catalog for FileSystemCatalog {
         }
         let name = base.metadata_location.rsplit('/').next().unwrap_or_default();
         let version = version_of(name).ok_or_else(|| {
-            unsupported(format!("not the metadata of a file-system table. file=`{}`", base.metadata_location))
+            unsupported(format!(
+                "not the metadata of a file-system table. file=`{}`",
+                base.metadata_location
+            ))
         })?;
         let published = self.publish(version.saturating_add(1), &change.apply()?).await?;
         Ok(published.map_or(CatalogOutcome::Conflict, CatalogOutcome::Committed))

@@ -10,11 +10,11 @@ use object_store::path::Path;
 
 use super::{Catalog, CatalogChange, CatalogOutcome, CatalogTable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::Randomness;
 use crate::iceberg::files::{Root, TableFiles};
 use crate::iceberg::metadata::{NewTable, TableMetadata};
 use crate::iceberg::metadata_file::decode;
 use crate::iceberg::update::check_requirements;
+use crate::ids::Randomness;
 
 /// One durable value that says which metadata are a table's: a row of a database, an item of a key-value store.
 ///

@@ -27,7 +27,12 @@ const MANIFEST: &str = r#"{"type":"record","name":"manifest_entry","fields":[
 
 pub(super) fn tables(url: &str, store: &Store) -> Arc<dyn TableProvider> {
     let store = Arc::clone(store);
-    Arc::new(IcebergTables::new(url, store, Path::default(), IcebergOptions::default()))
+    Arc::new(IcebergTables::new(
+        url,
+        store,
+        Path::default(),
+        IcebergOptions::default(),
+    ))
 }
 
 /// The versions of the metadata, oldest first.
@@ -108,7 +113,10 @@ fn files(store: &Store, namespace: &str, metadata: &Value, snapshot: &Value) -> 
         let path = path_of(namespace, metadata, text(&manifest["manifest_path"]));
         for entry in avro(store, &path) {
             let file = fields(entry["data_file"].clone());
-            files.push((int(&entry["status"]), path_of(namespace, metadata, text(&file["file_path"]))));
+            files.push((
+                int(&entry["status"]),
+                path_of(namespace, metadata, text(&file["file_path"])),
+            ));
         }
     }
     files
@@ -120,7 +128,9 @@ fn snapshots(metadata: &Value) -> &[Value] {
 
 fn current(metadata: &Value) -> Option<&Value> {
     let id = metadata["current-snapshot-id"].as_i64()?;
-    snapshots(metadata).iter().find(|snapshot| snapshot["snapshot-id"].as_i64() == Some(id))
+    snapshots(metadata)
+        .iter()
+        .find(|snapshot| snapshot["snapshot-id"].as_i64() == Some(id))
 }
 
 pub(super) fn live_files(store: &Store, namespace: &str) -> Vec<Path> {
@@ -131,7 +141,11 @@ pub(super) fn live_files(store: &Store, namespace: &str) -> Vec<Path> {
         return Vec::new();
     };
     let all = files(store, namespace, &metadata, snapshot);
-    let mut live: Vec<Path> = all.into_iter().filter(|(status, _)| *status != 2).map(|(_, path)| path).collect();
+    let mut live: Vec<Path> = all
+        .into_iter()
+        .filter(|(status, _)| *status != 2)
+        .map(|(_, path)| path)
+        .collect();
     live.sort();
     let count = live.len();
     live.dedup();
@@ -143,7 +157,11 @@ pub(super) fn added_files(store: &Store, namespace: &str) -> BTreeSet<String> {
     let mut added = BTreeSet::new();
     if let Some((_, metadata)) = versions(store, namespace).pop() {
         for snapshot in snapshots(&metadata) {
-            added.extend(files(store, namespace, &metadata, snapshot).into_iter().map(|(_, path)| path.to_string()));
+            added.extend(
+                files(store, namespace, &metadata, snapshot)
+                    .into_iter()
+                    .map(|(_, path)| path.to_string()),
+            );
         }
     }
     added
@@ -164,7 +182,11 @@ fn publish(store: &Store, namespace: &str, operation: &str, manifests: &dyn Fn(i
         writer.append(manifest).unwrap();
     }
     let name = format!("foreign-snap-{id}.avro");
-    write(store, &Path::from(format!("{namespace}/metadata/{name}")), writer.into_inner().unwrap());
+    write(
+        store,
+        &Path::from(format!("{namespace}/metadata/{name}")),
+        writer.into_inner().unwrap(),
+    );
     let location = metadata["location"].as_str().unwrap().to_owned();
     let now = metadata["last-updated-ms"].as_i64().unwrap() + 1;
     metadata["snapshots"].as_array_mut().unwrap().push(json!({
@@ -187,7 +209,11 @@ fn set_current(store: &Store, namespace: &str, number: usize, mut metadata: Valu
 
 /// The schema by which the table's newest list was written.
 fn manifest_list_schema(store: &Store, namespace: &str, metadata: &Value) -> String {
-    let list = path_of(namespace, metadata, current(metadata).unwrap()["manifest-list"].as_str().unwrap());
+    let list = path_of(
+        namespace,
+        metadata,
+        current(metadata).unwrap()["manifest-list"].as_str().unwrap(),
+    );
     let bytes = read(store, &list);
     let reader = apache_avro::Reader::new(bytes.as_ref()).unwrap();
     serde_json::to_string(reader.writer_schema()).unwrap()
@@ -232,7 +258,12 @@ pub(super) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>,
             writer.add_user_metadata(key.to_owned(), value).unwrap();
         }
         let record = |fields: Vec<(&str, Avro)>| {
-            Avro::Record(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            Avro::Record(
+                fields
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
+            )
         };
         let null = || Avro::Union(0, Box::new(Avro::Null));
         let file = record(vec![
@@ -287,7 +318,10 @@ pub(super) fn take_out(store: &Store, namespace: &str, how: TakeOut, keep: &[Pat
     let number = all.len() + 1;
     let (_, metadata) = all.pop().unwrap();
     let holds_just_these = |snapshot: &&Value| {
-        let mut files: Vec<Path> = files(store, namespace, &metadata, snapshot).into_iter().map(|(_, p)| p).collect();
+        let mut files: Vec<Path> = files(store, namespace, &metadata, snapshot)
+            .into_iter()
+            .map(|(_, p)| p)
+            .collect();
         files.sort();
         files == keep
     };
