@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::error::{invalid, unsupported};
 use crate::error::{Error, ErrorKind, Result};
@@ -121,11 +121,15 @@ impl TableFiles {
         })
     }
 
-    /// Writes a file under a name that nobody else has.
+    /// Writes a file under a name that nobody else has: if something is there, it is this, and an answer was lost.
     pub(super) async fn write(&self, uri: &str, bytes: Bytes) -> Result<()> {
         let path = self.root.path_of(uri)?;
-        let put = self.store.put(&path, PutPayload::from_bytes(bytes)).await;
-        put.map(|_| ()).map_err(|e| Error::from_store("put", &path, e))
+        let payload = PutPayload::from_bytes(bytes);
+        let options = PutOptions::from(PutMode::Create);
+        match self.store.put_opts(&path, payload, options).await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(()),
+            Err(e) => Err(Error::from_store("put", &path, e)),
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use firnline::arrow::datatypes::{Schema, SchemaRef};
-use firnline::object_store::path::Path;
 use firnline::{
     CommitOutcome, CompactorBuilder, Confirmation, Decision, ErrorKind, LaneId, Namespace, Place, Priority,
     QuarantineReason, Table, TableCommit, TableLayout, TableProvider, TableSink, TableState,

@@ -116,7 +116,7 @@ fn place(url: &str, store: &Arc<dyn ObjectStore>) -> Place {
     Place::new(url, Arc::clone(store), "").unwrap()
 }
 
-fn tables(world: &World, url: &str) -> Arc<dyn TableProvider> {
+fn tables(world: &World, url: &str) -> Arc<dyn firnline::TableProvider> {
     table_log::tables(url, &world.tables)
 }
 
@@ -390,7 +390,7 @@ impl Flaky {
 }
 
 #[derive(Debug)]
-struct FlakyTables(Arc<dyn TableProvider>, Flaky);
+struct FlakyTables(Arc<dyn firnline::TableProvider>, Flaky);
 
 impl firnline::TableProvider for FlakyTables {
     fn table(&self, namespace: &firnline::Namespace) -> firnline::Result<firnline::Table> {

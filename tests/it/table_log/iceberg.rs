@@ -189,9 +189,10 @@ fn publish(store: &Store, namespace: &str, operation: &str, manifests: &dyn Fn(i
     );
     let location = metadata["location"].as_str().unwrap().to_owned();
     let now = metadata["last-updated-ms"].as_i64().unwrap() + 1;
+    let schema_id = metadata["current-schema-id"].clone();
     metadata["snapshots"].as_array_mut().unwrap().push(json!({
         "snapshot-id": id, "parent-snapshot-id": parent, "sequence-number": sequence, "timestamp-ms": now,
-        "manifest-list": format!("{location}/metadata/{name}"), "schema-id": metadata["current-schema-id"],
+        "manifest-list": format!("{location}/metadata/{name}"), "schema-id": schema_id,
         "summary": {"operation": operation}}));
     metadata["last-sequence-number"] = json!(sequence);
     set_current(store, namespace, number, metadata, id, now);
