@@ -238,7 +238,7 @@ fn entries_that_would_mislead_readers_are_refused() {
     for (result, message) in [
         (
             writer.existing(unnumbered),
-            "entry of an earlier snapshot has no sequence number. object=`a`",
+            "file of an earlier snapshot has no sequence number. object=`a`",
         ),
         (
             writer.add(short),

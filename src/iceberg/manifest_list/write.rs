@@ -82,6 +82,7 @@ impl ManifestList {
             let number = manifest.sequence_number.or(is_new.then_some(self.sequence_number));
             if number.is_none() {
                 return Err(ManifestError::SequenceNumber {
+                    what: "manifest",
                     object: manifest.path.clone(),
                 });
             }
