@@ -92,12 +92,13 @@ impl<'a> ManifestReader<'a> {
         let mut partition = record.optional::<Record>(schema::PARTITION)?.unwrap_or_default();
         let partition = self.columns.iter().map(|column| match partition.take(column.field_id) {
             None => Ok(None),
-            Some(value) => column.datum(value).map(Some).ok_or_else(|| {
-                ReadError::Content(ManifestError::Partition {
+            Some(value) => column
+                .datum(value)
+                .map(Some)
+                .ok_or(ReadError::Content(ManifestError::Partition {
                     field_id: column.field_id,
                     spec_id: self.file.partition_spec_id,
-                })
-            }),
+                })),
         });
         Ok(ManifestDataFile {
             content: FileContent::parse(content).map_err(ReadError::Content)?,

@@ -185,6 +185,7 @@ impl ManifestWriter {
     }
 
     fn try_write(&mut self, entry: ManifestEntry) -> Result<(), ManifestError> {
+        const TOO_MANY: ManifestError = ManifestError::Number { what: "its entries" };
         let has_numbers = entry.sequence_number.is_some() && entry.file_sequence_number.is_some();
         let is_new = entry.status == EntryStatus::Added && entry.snapshot_id == self.header.snapshot_id;
         if !has_numbers && !is_new {
@@ -198,7 +199,6 @@ impl ManifestWriter {
             EntryStatus::Existing => &mut self.existing,
             EntryStatus::Deleted => &mut self.deleted,
         };
-        const TOO_MANY: ManifestError = ManifestError::Number { what: "its entries" };
         count.files = count.files.checked_add(1).ok_or(TOO_MANY)?;
         count.rows = count.rows.checked_add(entry.data_file.record_count).ok_or(TOO_MANY)?;
         if entry.status != EntryStatus::Deleted
