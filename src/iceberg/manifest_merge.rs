@@ -321,7 +321,7 @@ mod tests {
         merged.first_row_id = Some(1000);
         let new = (Some(10), Some(10));
         assert_eq!(
-            read_manifest(bytes.into(), &merged, &[]).unwrap(),
+            read_manifest(&bytes.into(), &merged, &[]).unwrap(),
             [
                 entry("new", EntryStatus::Added, 9, new, Some(1000)),
                 entry("rewritten", EntryStatus::Added, 9, (Some(2), Some(10)), Some(1010)),

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::datum::damaged;
 use super::error::AvroError;
 
 /// A codec that is understood.
@@ -85,7 +84,9 @@ fn too_large(limit: usize) -> AvroError {
 fn decompress_snappy(block: Bytes, limit: usize) -> Result<Bytes, AvroError> {
     const CHECKSUM: usize = 4;
     if block.len() < CHECKSUM {
-        return Err(damaged("a block is shorter than its checksum"));
+        return Err(AvroError::Damaged {
+            what: "a block is shorter than its checksum",
+        });
     }
     let declared = block.iter().take(5).enumerate().try_fold(0_u64, |length, (at, byte)| {
         let length = length | u64::from(byte & 0x7F) << (7 * at);
@@ -185,6 +186,16 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "avro file is compressed in an unknown way. codec=`xz`"
+        );
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    #[test]
+    fn codecs_that_need_a_feature_name_it() {
+        let error = Codec::parse(Some(b"zstandard")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "avro file is compressed in a way that this build cannot read. codec=`zstandard` feature=`zstd`"
         );
     }
 

@@ -20,7 +20,7 @@ use crate::iceberg::partition_column::PartitionColumn;
 ///
 /// `Invalid` if the bytes are no manifest of that spec: the table is damaged. `Unsupported` if they are compressed
 /// in a way that is not known, or needs a feature of this crate.
-pub fn read_manifest(bytes: Bytes, file: &ManifestFile, columns: &[PartitionColumn]) -> Result<Vec<ManifestEntry>> {
+pub fn read_manifest(bytes: &Bytes, file: &ManifestFile, columns: &[PartitionColumn]) -> Result<Vec<ManifestEntry>> {
     ManifestReader::new(bytes, file, columns)?.collect()
 }
 
@@ -39,7 +39,7 @@ impl<'a> ManifestReader<'a> {
     /// # Errors
     ///
     /// As [`read_manifest`].
-    pub fn new(bytes: Bytes, file: &'a ManifestFile, columns: &'a [PartitionColumn]) -> Result<Self> {
+    pub fn new(bytes: &Bytes, file: &'a ManifestFile, columns: &'a [PartitionColumn]) -> Result<Self> {
         let records = AvroReader::new(bytes).map_err(|error| unreadable(file, error))?;
         Ok(Self {
             records,

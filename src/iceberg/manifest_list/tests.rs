@@ -69,7 +69,7 @@ fn manifests_come_back_and_new_ones_get_the_sequence_number() {
     ];
     assert_eq!(written.manifests, expected);
     assert_eq!(written.assigned_rows, 0);
-    assert_eq!(read_manifest_list(written.bytes.into(), "l").unwrap(), expected);
+    assert_eq!(read_manifest_list(&written.bytes.into(), "l").unwrap(), expected);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn first_row_ids_leave_room_for_all_live_rows_of_manifests_without_one() {
     let written = list(3, vec![new(), known, deletes, manifest("upgraded")])
         .write()
         .unwrap();
-    let manifests = read_manifest_list(written.bytes.into(), "l").unwrap();
+    let manifests = read_manifest_list(&written.bytes.into(), "l").unwrap();
     let ids: Vec<_> = manifests.iter().map(|manifest| manifest.first_row_id).collect();
     assert_eq!(ids, [Some(100), Some(7), None, Some(130)]);
     assert_eq!(manifests, written.manifests);
@@ -202,7 +202,7 @@ fn lists_that_another_writer_has_written_are_read_by_field_id() {
         record.put("partition_spec_id", 2_i64);
         record.put("added_data_files_count", Some(8_i32));
         writer.append(record).unwrap();
-        let manifests = read_manifest_list(writer.into_inner().unwrap().into(), "l").unwrap();
+        let manifests = read_manifest_list(&writer.into_inner().unwrap().into(), "l").unwrap();
         assert_eq!(
             manifests,
             [ManifestFile {
@@ -261,7 +261,7 @@ fn lists_that_would_mislead_readers_are_refused() {
 
 #[test]
 fn damaged_lists_are_errors_that_name_the_object() {
-    let error = read_manifest_list(bytes::Bytes::from_static(b"Obj\x02"), "s3://b/l.avro").unwrap_err();
+    let error = read_manifest_list(&bytes::Bytes::from_static(b"Obj\x02"), "s3://b/l.avro").unwrap_err();
     assert_eq!(
         error.chain(),
         "manifest list cannot be read. object=`s3://b/l.avro`: avro file is cut or damaged: it does not start as one"

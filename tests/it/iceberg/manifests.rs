@@ -60,7 +60,7 @@ fn pyiceberg_list() -> ManifestFile {
 
 #[test]
 fn list_of_pyiceberg_is_read() {
-    let manifests = read_manifest_list(Bytes::from_static(PYICEBERG_LIST), "l").unwrap();
+    let manifests = read_manifest_list(&Bytes::from_static(PYICEBERG_LIST), "l").unwrap();
     assert_eq!(manifests, [pyiceberg_list()]);
 }
 
@@ -86,7 +86,7 @@ fn manifest_of_pyiceberg_is_read() {
         sort_order_id: Some(1),
         ..ManifestDataFile::default()
     };
-    let entries = read_manifest(Bytes::from_static(PYICEBERG_MANIFEST), &pyiceberg_list(), &columns).unwrap();
+    let entries = read_manifest(&Bytes::from_static(PYICEBERG_MANIFEST), &pyiceberg_list(), &columns).unwrap();
     assert_eq!(
         entries,
         [
@@ -111,7 +111,7 @@ fn manifest_of_pyiceberg_is_read() {
 #[test]
 fn manifest_is_read_by_field_ids_alone() {
     let columns = [column(1000, "not its name", PrimitiveType::String)];
-    let entries = read_manifest(Bytes::from_static(FASTAVRO_MANIFEST), &pyiceberg_list(), &columns).unwrap();
+    let entries = read_manifest(&Bytes::from_static(FASTAVRO_MANIFEST), &pyiceberg_list(), &columns).unwrap();
     let file = |path: &str, content, region: Option<&str>, equality_ids| ManifestDataFile {
         content,
         file_path: path.to_owned(),
@@ -149,7 +149,7 @@ fn damaged_manifests_of_others_are_errors_or_other_entries_but_no_panic() {
     let manifest = pyiceberg_list();
     for fixture in [PYICEBERG_MANIFEST, FASTAVRO_MANIFEST] {
         for end in 0..fixture.len() {
-            let read = read_manifest(Bytes::from_static(&fixture[..end]), &manifest, &[]);
+            let read = read_manifest(&Bytes::from_static(&fixture[..end]), &manifest, &[]);
             assert!(read.is_err() || read.unwrap().len() < 2, "{end}");
         }
     }
@@ -157,7 +157,7 @@ fn damaged_manifests_of_others_are_errors_or_other_entries_but_no_panic() {
         for bit in 0..8 {
             let mut damaged = FASTAVRO_MANIFEST.to_vec();
             damaged[at] ^= 1 << bit;
-            let _ = read_manifest(damaged.into(), &manifest, &[]);
+            let _ = read_manifest(&damaged.into(), &manifest, &[]);
         }
     }
 }
