@@ -90,14 +90,11 @@ pub(super) fn avro_fields(columns: &[PartitionColumn]) -> Vec<Json> {
     columns
         .iter()
         .map(|column| {
-            let mut name = avro_name(&column.name);
-            if !names.insert(name.clone()) {
-                let _ = write!(name, "_r{}", column.field_id);
-                names.insert(name.clone());
-            }
-            let avro_type = avro_type(column.primitive, &mut types);
-            let mut field =
-                json!({"name": name, "type": ["null", avro_type], "default": null, "field-id": column.field_id});
+            let id = column.field_id;
+            let name = once(avro_name(&column.name), id, &mut names);
+            // PyIceberg does not look types up by their names, so that each is defined where it stands.
+            let avro_type = avro_type(column.primitive, |name| once(name, id, &mut types));
+            let mut field = json!({"name": name, "type": ["null", avro_type], "default": null, "field-id": id});
             if name != column.name
                 && let Some(field) = field.as_object_mut()
             {
@@ -108,29 +105,28 @@ pub(super) fn avro_fields(columns: &[PartitionColumn]) -> Vec<Json> {
         .collect()
 }
 
-/// The Avro type (Iceberg specification, "Data Type Mappings" of Avro). A named type is defined where it stands
-/// first and only named from there on.
-fn avro_type(primitive: PrimitiveType, defined: &mut BTreeSet<String>) -> Json {
+/// `name`, with the id of its field behind it if it is already taken.
+fn once(mut name: String, field_id: i32, taken: &mut BTreeSet<String>) -> String {
+    if taken.contains(&name) {
+        let _ = write!(name, "_r{field_id}");
+    }
+    taken.insert(name.clone());
+    name
+}
+
+/// The Avro type (Iceberg specification, "Data Type Mappings" of Avro), whose name, if it has one, is `name`.
+fn avro_type(primitive: PrimitiveType, mut name: impl FnMut(String) -> String) -> Json {
     let long = |logical: &str, utc: bool| json!({"type": "long", "logicalType": logical, "adjust-to-utc": utc});
-    let mut named = |name: String, definition: Json| match defined.insert(name.clone()) {
-        true => definition,
-        false => Json::String(name),
-    };
     match primitive {
         PrimitiveType::Boolean => json!("boolean"),
         PrimitiveType::Int => json!("int"),
         PrimitiveType::Long => json!("long"),
         PrimitiveType::Float => json!("float"),
         PrimitiveType::Double => json!("double"),
-        PrimitiveType::Decimal { precision, scale } => {
-            let name = format!("decimal_{precision}_{scale}");
-            let size = decimal_size(precision);
-            let definition = json!({
-                "type": "fixed", "name": name, "size": size,
-                "logicalType": "decimal", "precision": precision, "scale": scale,
-            });
-            named(name, definition)
-        }
+        PrimitiveType::Decimal { precision, scale } => json!({
+            "type": "fixed", "name": name(format!("decimal_{precision}_{scale}")), "size": decimal_size(precision),
+            "logicalType": "decimal", "precision": precision, "scale": scale,
+        }),
         PrimitiveType::Date => json!({"type": "int", "logicalType": "date"}),
         PrimitiveType::Time => json!({"type": "long", "logicalType": "time-micros"}),
         PrimitiveType::Timestamp => long("timestamp-micros", false),
@@ -139,15 +135,9 @@ fn avro_type(primitive: PrimitiveType, defined: &mut BTreeSet<String>) -> Json {
         PrimitiveType::TimestamptzNs => long("timestamp-nanos", true),
         PrimitiveType::String => json!("string"),
         PrimitiveType::Uuid => {
-            let name = "uuid_fixed".to_owned();
-            let definition = json!({"type": "fixed", "name": name, "size": 16, "logicalType": "uuid"});
-            named(name, definition)
+            json!({"type": "fixed", "name": name("uuid_fixed".to_owned()), "size": 16, "logicalType": "uuid"})
         }
-        PrimitiveType::Fixed(size) => {
-            let name = format!("fixed_{size}");
-            let definition = json!({"type": "fixed", "name": name, "size": size});
-            named(name, definition)
-        }
+        PrimitiveType::Fixed(size) => json!({"type": "fixed", "name": name(format!("fixed_{size}")), "size": size}),
         PrimitiveType::Binary => json!("bytes"),
     }
 }
@@ -232,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_would_meet_are_told_apart_and_types_defined_once() {
+    fn fields_and_types_that_would_meet_are_told_apart() {
         let column = |field_id, name: &str, primitive| PartitionColumn {
             field_id,
             name: name.to_owned(),
@@ -242,12 +232,12 @@ mod tests {
             column(1000, "a b", PrimitiveType::Uuid),
             column(1001, "a_x20b", PrimitiveType::Uuid),
         ]);
-        let uuid = json!({"type": "fixed", "name": "uuid_fixed", "size": 16, "logicalType": "uuid"});
+        let uuid = |name: &str| json!({"type": "fixed", "name": name, "size": 16, "logicalType": "uuid"});
         assert_eq!(
             fields,
             [
-                json!({"name": "a_x20b", "type": ["null", uuid], "default": null, "field-id": 1000, "iceberg-field-name": "a b"}),
-                json!({"name": "a_x20b_r1001", "type": ["null", "uuid_fixed"], "default": null, "field-id": 1001, "iceberg-field-name": "a_x20b"}),
+                json!({"name": "a_x20b", "type": ["null", uuid("uuid_fixed")], "default": null, "field-id": 1000, "iceberg-field-name": "a b"}),
+                json!({"name": "a_x20b_r1001", "type": ["null", uuid("uuid_fixed_r1001")], "default": null, "field-id": 1001, "iceberg-field-name": "a_x20b"}),
             ]
         );
     }

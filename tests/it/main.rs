@@ -23,6 +23,7 @@ mod compactor;
 mod delta;
 mod events;
 mod faults;
+mod iceberg;
 mod layering;
 mod merge;
 mod no_runtime;

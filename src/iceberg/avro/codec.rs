@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::datum::damaged;
 use super::error::AvroError;
 
 /// A codec that is understood.
@@ -48,18 +47,22 @@ impl Codec {
     }
 
     pub(super) fn decompress(self, block: Bytes) -> Result<Bytes, AvroError> {
+        self.decompress_within(block, MAX_BLOCK)
+    }
+
+    fn decompress_within(self, block: Bytes, limit: usize) -> Result<Bytes, AvroError> {
         match self {
             Self::Null => Ok(block),
-            Self::Deflate => miniz_oxide::inflate::decompress_to_vec_with_limit(&block, MAX_BLOCK)
+            Self::Deflate => miniz_oxide::inflate::decompress_to_vec_with_limit(&block, limit)
                 .map(Bytes::from)
                 .map_err(|error| match error.status {
-                    miniz_oxide::inflate::TINFLStatus::HasMoreOutput => too_large(),
+                    miniz_oxide::inflate::TINFLStatus::HasMoreOutput => too_large(limit),
                     _ => AvroError::Compressed { codec: "deflate" },
                 }),
             #[cfg(feature = "snap")]
-            Self::Snappy => decompress_snappy(block),
+            Self::Snappy => decompress_snappy(block, limit),
             #[cfg(feature = "zstd")]
-            Self::Zstandard => decompress_zstandard(block),
+            Self::Zstandard => decompress_zstandard(block, limit),
         }
     }
 }
@@ -69,41 +72,43 @@ pub(super) fn compress(block: &[u8]) -> Vec<u8> {
     miniz_oxide::deflate::compress_to_vec(block, DEFLATE_LEVEL)
 }
 
-fn too_large() -> AvroError {
+fn too_large(limit: usize) -> AvroError {
     AvroError::TooLarge {
         what: "bytes of a block",
-        limit: MAX_BLOCK,
+        limit,
     }
 }
 
 /// The library trusts the length that the block declares, and that there is a checksum behind it.
 #[cfg(feature = "snap")]
-fn decompress_snappy(block: Bytes) -> Result<Bytes, AvroError> {
+fn decompress_snappy(block: Bytes, limit: usize) -> Result<Bytes, AvroError> {
     const CHECKSUM: usize = 4;
     if block.len() < CHECKSUM {
-        return Err(damaged("a block is shorter than its checksum"));
+        return Err(AvroError::Damaged {
+            what: "a block is shorter than its checksum",
+        });
     }
     let declared = block.iter().take(5).enumerate().try_fold(0_u64, |length, (at, byte)| {
         let length = length | u64::from(byte & 0x7F) << (7 * at);
         if byte & 0x80 == 0 { Err(length) } else { Ok(length) }
     });
     match declared {
-        Err(length) if usize::try_from(length).is_ok_and(|length| length <= MAX_BLOCK) => {
+        Err(length) if usize::try_from(length).is_ok_and(|length| length <= limit) => {
             decompress_with_library(apache_avro::Codec::Snappy, "snappy", block)
         }
-        _ => Err(too_large()),
+        _ => Err(too_large(limit)),
     }
 }
 
 /// The library decompresses to the end, however far that is, so the frames are measured first.
 #[cfg(feature = "zstd")]
-fn decompress_zstandard(block: Bytes) -> Result<Bytes, AvroError> {
+fn decompress_zstandard(block: Bytes, limit: usize) -> Result<Bytes, AvroError> {
     match zstandard_size_limit(&block) {
-        Some(limit) if limit <= MAX_BLOCK => {
+        Some(size) if size <= limit => {
             let codec = apache_avro::Codec::Zstandard(apache_avro::ZstandardSettings::default());
             decompress_with_library(codec, "zstandard", block)
         }
-        Some(_) => Err(too_large()),
+        Some(_) => Err(too_large(limit)),
         None => Err(AvroError::Compressed { codec: "zstandard" }),
     }
 }
@@ -184,11 +189,28 @@ mod tests {
         );
     }
 
+    #[cfg(not(feature = "zstd"))]
+    #[test]
+    fn codecs_that_need_a_feature_name_it() {
+        let error = Codec::parse(Some(b"zstandard")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "avro file is compressed in a way that this build cannot read. codec=`zstandard` feature=`zstd`"
+        );
+    }
+
     #[test]
     fn blocks_that_become_too_large_are_refused() {
-        let bomb = miniz_oxide::deflate::compress_to_vec(&vec![0; MAX_BLOCK + 1], 1);
-        let error = Codec::Deflate.decompress(bomb.into()).unwrap_err();
-        assert!(matches!(error, AvroError::TooLarge { .. }), "{error}");
+        let block = Bytes::from(compress(&[0; 1001]));
+        let error = Codec::Deflate.decompress_within(block.clone(), 1000).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "avro file asks for more than is given to it: bytes of a block. limit=`1000`"
+        );
+        assert_eq!(
+            Codec::Deflate.decompress_within(block, 1001).unwrap(),
+            [0; 1001].as_slice()
+        );
     }
 
     #[cfg(feature = "snap")]
@@ -231,9 +253,9 @@ mod tests {
                 assert!(Codec::Zstandard.decompress(cut).is_err(), "{length} {end}");
             }
         }
-        let mut bomb = vec![0; MAX_BLOCK + (1 << 20)];
-        codec.compress(&mut bomb).unwrap();
-        let error = Codec::Zstandard.decompress(bomb.into()).unwrap_err();
-        assert!(matches!(error, AvroError::TooLarge { .. }), "{error}");
+        let mut block = vec![0; 1 << 20];
+        codec.compress(&mut block).unwrap();
+        let error = Codec::Zstandard.decompress_within(block.into(), (1 << 20) - 1);
+        assert!(matches!(error, Err(AvroError::TooLarge { .. })), "{error:?}");
     }
 }

@@ -27,8 +27,8 @@ pub(in crate::iceberg) struct AvroReader {
 
 impl AvroReader {
     /// Reads the header.
-    pub(in crate::iceberg) fn new(file: Bytes) -> Result<Self, AvroError> {
-        let mut decoder = Decoder::new(&file);
+    pub(in crate::iceberg) fn new(file: &Bytes) -> Result<Self, AvroError> {
+        let mut decoder = Decoder::new(file);
         if decoder.array()? != *super::writer::MAGIC {
             return Err(damaged("it does not start as one"));
         }

@@ -173,7 +173,7 @@ fn last_name(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-fn damaged(what: &'static str) -> AvroError {
+const fn damaged(what: &'static str) -> AvroError {
     AvroError::Schema { what }
 }
 

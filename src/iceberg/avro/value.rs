@@ -118,7 +118,7 @@ where
     }
 }
 
-impl<T: ListItem + Into<Value>> From<Vec<T>> for Value {
+impl<T: ListItem + Into<Self>> From<Vec<T>> for Value {
     fn from(items: Vec<T>) -> Self {
         Self::Array(items.into_iter().map(Into::into).collect())
     }

@@ -30,8 +30,8 @@ pub(in crate::iceberg) enum ManifestError {
         #[source]
         source: Box<ReadError>,
     },
-    #[error("entry of an earlier snapshot has no sequence number. object=`{object}`")]
-    SequenceNumber { object: String },
+    #[error("{what} of an earlier snapshot has no sequence number. object=`{object}`")]
+    SequenceNumber { what: &'static str, object: String },
     #[error("{what} cannot be written")]
     Write {
         what: &'static str,

@@ -20,7 +20,7 @@ use crate::iceberg::partition_column::PartitionColumn;
 ///
 /// `Invalid` if the bytes are no manifest of that spec: the table is damaged. `Unsupported` if they are compressed
 /// in a way that is not known, or needs a feature of this crate.
-pub fn read_manifest(bytes: Bytes, file: &ManifestFile, columns: &[PartitionColumn]) -> Result<Vec<ManifestEntry>> {
+pub fn read_manifest(bytes: &Bytes, file: &ManifestFile, columns: &[PartitionColumn]) -> Result<Vec<ManifestEntry>> {
     ManifestReader::new(bytes, file, columns)?.collect()
 }
 
@@ -39,7 +39,7 @@ impl<'a> ManifestReader<'a> {
     /// # Errors
     ///
     /// As [`read_manifest`].
-    pub fn new(bytes: Bytes, file: &'a ManifestFile, columns: &'a [PartitionColumn]) -> Result<Self> {
+    pub fn new(bytes: &Bytes, file: &'a ManifestFile, columns: &'a [PartitionColumn]) -> Result<Self> {
         let records = AvroReader::new(bytes).map_err(|error| unreadable(file, error))?;
         Ok(Self {
             records,
@@ -92,12 +92,13 @@ impl<'a> ManifestReader<'a> {
         let mut partition = record.optional::<Record>(schema::PARTITION)?.unwrap_or_default();
         let partition = self.columns.iter().map(|column| match partition.take(column.field_id) {
             None => Ok(None),
-            Some(value) => column.datum(value).map(Some).ok_or_else(|| {
-                ReadError::Content(ManifestError::Partition {
+            Some(value) => column
+                .datum(value)
+                .map(Some)
+                .ok_or(ReadError::Content(ManifestError::Partition {
                     field_id: column.field_id,
                     spec_id: self.file.partition_spec_id,
-                })
-            }),
+                })),
         });
         Ok(ManifestDataFile {
             content: FileContent::parse(content).map_err(ReadError::Content)?,

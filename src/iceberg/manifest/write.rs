@@ -6,7 +6,8 @@ use super::error::ManifestError;
 use super::model::{EntryStatus, FileContent, ManifestDataFile, ManifestEntry};
 use super::schema::{self, MapIds};
 use crate::error::Result;
-use crate::iceberg::avro::{AvroWriter, Record, Value};
+use crate::iceberg::avro::{AvroError, AvroWriter, Record, Value};
+use crate::iceberg::datum::Datum;
 use crate::iceberg::manifest_list::{ManifestContent, ManifestFile, SummaryBuilder};
 use crate::iceberg::partition_column::PartitionColumn;
 
@@ -109,7 +110,10 @@ impl ManifestWriter {
             snapshot_id: self.header.snapshot_id,
             sequence_number: Some(sequence_number),
             file_sequence_number: None,
-            data_file: file,
+            data_file: ManifestDataFile {
+                first_row_id: None,
+                ..file
+            },
         })
     }
 
@@ -176,15 +180,17 @@ impl ManifestWriter {
         (bytes, file)
     }
 
-    pub(in crate::iceberg) fn write(&mut self, entry: ManifestEntry) -> Result<()> {
+    fn write(&mut self, entry: ManifestEntry) -> Result<()> {
         Ok(self.try_write(entry)?)
     }
 
     fn try_write(&mut self, entry: ManifestEntry) -> Result<(), ManifestError> {
+        const TOO_MANY: ManifestError = ManifestError::Number { what: "its entries" };
         let has_numbers = entry.sequence_number.is_some() && entry.file_sequence_number.is_some();
         let is_new = entry.status == EntryStatus::Added && entry.snapshot_id == self.header.snapshot_id;
         if !has_numbers && !is_new {
             return Err(ManifestError::SequenceNumber {
+                what: "file",
                 object: entry.data_file.file_path,
             });
         }
@@ -193,7 +199,6 @@ impl ManifestWriter {
             EntryStatus::Existing => &mut self.existing,
             EntryStatus::Deleted => &mut self.deleted,
         };
-        const TOO_MANY: ManifestError = ManifestError::Number { what: "its entries" };
         count.files = count.files.checked_add(1).ok_or(TOO_MANY)?;
         count.rows = count.rows.checked_add(entry.data_file.record_count).ok_or(TOO_MANY)?;
         if entry.status != EntryStatus::Deleted
@@ -244,7 +249,7 @@ impl ManifestWriter {
         Ok(record)
     }
 
-    fn partition(&mut self, values: &[Option<crate::iceberg::datum::Datum>]) -> Result<Record, ManifestError> {
+    fn partition(&mut self, values: &[Option<Datum>]) -> Result<Record, ManifestError> {
         let columns = &self.header.columns;
         if values.len() != columns.len() {
             return Err(ManifestError::PartitionLength {
@@ -291,7 +296,7 @@ fn signed(number: u64, what: &'static str) -> Result<i64, ManifestError> {
     i64::try_from(number).map_err(|_| ManifestError::Number { what })
 }
 
-fn unwritable(source: crate::iceberg::avro::AvroError) -> ManifestError {
+fn unwritable(source: AvroError) -> ManifestError {
     ManifestError::Write {
         what: "manifest",
         source,

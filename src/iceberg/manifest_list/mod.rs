@@ -4,6 +4,8 @@ mod model;
 mod read;
 mod schema;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use model::{FieldSummary, ManifestContent, ManifestFile};

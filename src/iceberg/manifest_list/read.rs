@@ -14,7 +14,7 @@ use crate::iceberg::manifest::{ManifestError, ReadError};
 ///
 /// `Invalid` if the bytes are no manifest list: the table is damaged. `Unsupported` if they are compressed in a way
 /// that is not known, or needs a feature of this crate.
-pub fn read_manifest_list(bytes: Bytes, object: &str) -> Result<Vec<ManifestFile>> {
+pub fn read_manifest_list(bytes: &Bytes, object: &str) -> Result<Vec<ManifestFile>> {
     let read = || -> Result<Vec<ManifestFile>, ReadError> {
         AvroReader::new(bytes)?
             .map(|record| manifest_file(record.map_err(ReadError::from)?))

@@ -84,7 +84,9 @@ mod tests {
 
     fn summary(primitive: PrimitiveType, values: &[Option<Datum>]) -> FieldSummary {
         let mut builder = SummaryBuilder::default();
-        values.iter().for_each(|value| builder.add(value.as_ref()));
+        for value in values {
+            builder.add(value.as_ref());
+        }
         builder.build(&PartitionColumn {
             field_id: 1000,
             name: "p".to_owned(),

@@ -50,7 +50,9 @@ impl ManifestList {
         } else {
             0
         };
-        let parent = self.parent_snapshot_id.map_or("null".to_owned(), |id| id.to_string());
+        let parent = self
+            .parent_snapshot_id
+            .map_or_else(|| "null".to_owned(), |id| id.to_string());
         let mut metadata = vec![
             ("snapshot-id", self.snapshot_id.to_string()),
             ("parent-snapshot-id", parent),
@@ -79,9 +81,11 @@ impl ManifestList {
     fn assign_sequence_numbers(&mut self) -> Result<(), ManifestError> {
         for manifest in &mut self.manifests {
             let is_new = manifest.added_snapshot_id == self.snapshot_id;
-            let number = manifest.sequence_number.or(is_new.then_some(self.sequence_number));
+            let assigned = is_new.then_some(self.sequence_number);
+            let number = manifest.sequence_number.or(assigned);
             if number.is_none() {
                 return Err(ManifestError::SequenceNumber {
+                    what: "manifest",
                     object: manifest.path.clone(),
                 });
             }
