@@ -1,6 +1,7 @@
 //! Apache Iceberg tables: an own, small core of the specification that reads any v1 to v3 table and appends to it.
 
 mod apply;
+mod apply_snapshots;
 mod arrow_schema;
 mod canonical;
 mod datum;

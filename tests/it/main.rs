@@ -23,6 +23,8 @@ mod compactor;
 mod delta;
 mod events;
 mod faults;
+#[cfg(feature = "iceberg")]
+mod iceberg;
 mod layering;
 mod merge;
 mod no_runtime;

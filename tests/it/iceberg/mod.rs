@@ -1,0 +1,3 @@
+//! Iceberg tables.
+
+mod metadata;
