@@ -7,9 +7,7 @@ use super::metadata::{Parts, TableMetadata};
 use super::partition::{BEFORE_FIRST_FIELD_ID, PartitionSpec};
 use super::schema::Schema;
 use super::schema_json::{parse_schema, schema_id};
-use super::snapshot::{
-    MAIN_BRANCH, MetadataLogEntry, RefKind, Snapshot, SnapshotLogEntry, SnapshotRef, StatisticsFile,
-};
+use super::snapshot::{MAIN_BRANCH, MetadataLogEntry, StatisticsFile};
 use super::sort_order::SortOrder;
 use super::update::TableUpdate;
 use super::version::FormatVersion;
@@ -22,8 +20,6 @@ const LAST_ADDED: i32 = -1;
 const PREVIOUS_VERSIONS_MAX: &str = "write.metadata.previous-versions-max";
 /// Its default.
 const DEFAULT_PREVIOUS_VERSIONS_MAX: usize = 100;
-/// By how much a snapshot may be older than the table: clocks differ.
-const CLOCK_SKEW_MS: u64 = 60_000;
 
 impl TableMetadata {
     /// The table after `updates`, which are made at `now`; `previous` is where the metadata lie that they are
@@ -53,11 +49,13 @@ impl TableMetadata {
     }
 }
 
-struct Draft<'a> {
-    now: Timestamp,
-    base: &'a Parts,
-    parts: Parts,
-    added_snapshots: BTreeSet<i64>,
+/// Metadata while they are being changed.
+pub(super) struct Draft<'a> {
+    /// When, but never before the last change.
+    pub(super) now: Timestamp,
+    pub(super) base: &'a Parts,
+    pub(super) parts: Parts,
+    pub(super) added_snapshots: BTreeSet<i64>,
     last_schema: Option<i32>,
     last_spec: Option<i32>,
     last_sort_order: Option<i32>,
@@ -225,106 +223,6 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn add_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), SpecError> {
-        const ACTION: &str = "add-snapshot";
-        let wrong = |rule: String| Err(SpecError::update(ACTION, rule));
-        let outdated = |rule: String| Err(SpecError::Outdated { action: ACTION, rule });
-        let parts = &mut self.parts;
-        if parts.snapshot(snapshot.snapshot_id).is_some() {
-            return wrong(format!("snapshot {} is there already", snapshot.snapshot_id));
-        }
-        if let Some(id) = snapshot.schema_id
-            && !parts.schemas.iter().any(|schema| schema_id(schema).ok() == Some(id))
-        {
-            return wrong(format!("schema {id} is not there"));
-        }
-        if snapshot.timestamp_ms + CLOCK_SKEW_MS < self.base.last_updated_ms {
-            return outdated(format!("it was made before {}", self.base.last_updated_ms));
-        }
-        let (number, last) = (snapshot.sequence_number, parts.last_sequence_number);
-        if parts.format_version == FormatVersion::V1 {
-            if number != 0 {
-                return wrong("version 1 has no sequence numbers".to_owned());
-            }
-        } else if number <= last {
-            return outdated(format!("sequence number {number} is not above {last}"));
-        } else if snapshot.manifest_list.is_none() {
-            return wrong("it has no manifest list".to_owned());
-        }
-        match (parts.next_row_id, snapshot.first_row_id, snapshot.added_rows) {
-            (None, None, None) => {}
-            (Some(next), Some(first), Some(_)) if first < next => {
-                return outdated(format!("its first row id {first} is below {next}"));
-            }
-            (Some(_), Some(first), Some(added)) if added >= 0 => {
-                let next = first.checked_add(added);
-                parts.next_row_id = Some(next.ok_or_else(|| SpecError::update(ACTION, "row ids are used up"))?);
-            }
-            (next, ..) => {
-                let needs = if next.is_some() { "needs" } else { "has no" };
-                return wrong(format!(
-                    "a snapshot in version {} {needs} first-row-id and added-rows",
-                    parts.format_version
-                ));
-            }
-        }
-        parts.last_sequence_number = last.max(number);
-        self.added_snapshots.insert(snapshot.snapshot_id);
-        parts.snapshots.push(snapshot.clone());
-        Ok(())
-    }
-
-    fn set_ref(&mut self, name: &str, reference: &SnapshotRef) -> Result<(), SpecError> {
-        const ACTION: &str = "set-snapshot-ref";
-        let parts = &mut self.parts;
-        if parts.refs.get(name) == Some(reference) {
-            return Ok(());
-        }
-        let Some(snapshot) = parts.snapshot(reference.snapshot_id) else {
-            let rule = format!("snapshot {} is not there", reference.snapshot_id);
-            return Err(SpecError::update(ACTION, rule));
-        };
-        if name == MAIN_BRANCH {
-            if reference.kind != RefKind::Branch {
-                return Err(SpecError::update(ACTION, "main is a branch"));
-            }
-            // Going back to an older snapshot happens now, not when that was made.
-            let is_new = self.added_snapshots.contains(&reference.snapshot_id);
-            let timestamp_ms = if is_new { snapshot.timestamp_ms } else { self.now };
-            parts.snapshot_log.push(SnapshotLogEntry {
-                snapshot_id: reference.snapshot_id,
-                timestamp_ms,
-                extra: serde_json::Map::new(),
-            });
-            parts.current_snapshot_id = Some(reference.snapshot_id);
-        }
-        parts.refs.insert(name.to_owned(), reference.clone());
-        Ok(())
-    }
-
-    fn remove_snapshots(&mut self, ids: &[i64]) -> Result<(), SpecError> {
-        let parts = &mut self.parts;
-        let named = |reference: &SnapshotRef| ids.contains(&reference.snapshot_id);
-        if let Some((name, reference)) = parts.refs.iter().find(|(_, reference)| named(reference)) {
-            let rule = format!("snapshot {} is that of {name}", reference.snapshot_id);
-            return Err(SpecError::update("remove-snapshots", rule));
-        }
-        parts.snapshots.retain(|snapshot| !ids.contains(&snapshot.snapshot_id));
-        parts.statistics.retain(|file| !ids.contains(&file.snapshot_id));
-        parts
-            .partition_statistics
-            .retain(|file| !ids.contains(&file.snapshot_id));
-        // A gap would let the snapshot before it seem to have been current longer than it was.
-        let gap = parts
-            .snapshot_log
-            .iter()
-            .rposition(|entry| ids.contains(&entry.snapshot_id));
-        if let Some(gap) = gap {
-            parts.snapshot_log.drain(..=gap);
-        }
-        Ok(())
-    }
-
     fn finish(mut self, previous: Option<&str>) -> Result<TableMetadata> {
         let parts = &mut self.parts;
         // A snapshot that was current only between two updates never was.
@@ -384,4 +282,195 @@ fn next_id(action: &'static str, ids: impl Iterator<Item = i32>, first: i32) -> 
 fn set_statistics(files: &mut Vec<StatisticsFile>, file: &StatisticsFile) {
     files.retain(|known| known.snapshot_id != file.snapshot_id);
     files.push(file.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::super::apply_snapshots::tests::{append, appended, at, change, log, schema, snapshot, table, update};
+    use super::super::snapshot::RefKind;
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn time_never_goes_back() {
+        let base = table(FormatVersion::V2);
+        assert_eq!(base.next_timestamp(at(5)), at(1_000_000));
+        let table = base
+            .apply(
+                &[update(json!({"action": "set-properties", "updates": {}}))],
+                at(5),
+                None,
+            )
+            .unwrap();
+        assert_eq!(table.last_updated(), at(1_000_000));
+        let error = base.apply(&append(snapshot(7, &base, 5)), at(5), None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        // Clocks may differ a little.
+        assert_eq!(appended(&base, 7, 999_999).last_updated(), at(1_000_000));
+        // A snapshot from the future takes the table with it.
+        let table = base
+            .apply(&append(snapshot(7, &base, 3_000_000)), at(2_000_000), None)
+            .unwrap();
+        assert_eq!(table.last_updated(), at(3_000_000));
+    }
+
+    #[test]
+    fn the_metadata_log_is_trimmed_as_the_property_says() {
+        let mut table = table(FormatVersion::V2);
+        for n in 0..150 {
+            let updates = [update(
+                json!({"action": "set-properties", "updates": {"n": n.to_string()}}),
+            )];
+            table = table
+                .apply(&updates, at(1_000_000), Some(&format!("v{n}.metadata.json")))
+                .unwrap();
+        }
+        let files = |table: &TableMetadata| -> (usize, String) {
+            let log = table.metadata_log();
+            (log.len(), log[0].metadata_file.clone())
+        };
+        assert_eq!(files(&table), (100, "v50.metadata.json".to_owned()));
+        let three = [update(
+            json!({"action": "set-properties", "updates": {PREVIOUS_VERSIONS_MAX: "3"}}),
+        )];
+        let table = table.apply(&three, at(1_000_000), Some("v150.metadata.json")).unwrap();
+        assert_eq!(files(&table), (3, "v148.metadata.json".to_owned()));
+    }
+
+    #[test]
+    fn schemas_specs_and_orders_get_the_next_id_or_that_of_their_like() {
+        let mut wider = schema();
+        let next = crate::iceberg::NestedField::optional(3, "s", crate::iceberg::PrimitiveType::String.into());
+        wider.fields.push(next);
+        let day = json!({"source-id": 2, "field-id": 1000, "name": "at_day", "transform": "day"});
+        let by_id = json!({"source-id": 1, "transform": "identity", "direction": "asc", "null-order": "nulls-first"});
+        let updates = [
+            json!({"action": "add-schema", "schema": wider.to_json()}),
+            json!({"action": "set-current-schema", "schema-id": -1}),
+            json!({"action": "add-spec", "spec": {"spec-id": 0, "fields": [day]}}),
+            json!({"action": "set-default-spec", "spec-id": -1}),
+            json!({"action": "add-sort-order", "sort-order": {"order-id": 0, "fields": [by_id]}}),
+            json!({"action": "set-default-sort-order", "sort-order-id": -1}),
+        ];
+        let first = change(&table(FormatVersion::V2), &updates).unwrap();
+        assert_eq!((first.schema().schema_id, first.last_column_id()), (1, 3));
+        assert_eq!((first.default_spec().spec_id, first.last_partition_id()), (1, 1000));
+        assert_eq!(first.default_sort_order().order_id, 1);
+        let second = change(&first, &updates).unwrap();
+        assert_eq!(second.to_json().unwrap(), first.to_json().unwrap());
+        let back = [
+            json!({"action": "add-sort-order", "sort-order": {"order-id": 5, "fields": []}}),
+            json!({"action": "set-default-sort-order", "sort-order-id": -1}),
+        ];
+        assert_eq!(
+            change(&second, &back).unwrap().default_sort_order(),
+            &SortOrder::unsorted()
+        );
+    }
+
+    #[test]
+    fn what_is_not_possible_is_refused_with_its_action() {
+        let table = appended(&table(FormatVersion::V2), 7, 1_500_000);
+        let spec = |source: i32, transform: &str| {
+            json!({"action": "add-spec", "spec": {"fields":
+                [{"source-id": source, "field-id": 1000, "name": "p", "transform": transform}]}})
+        };
+        let nanos = json!({"type": "struct", "fields":
+            [{"id": 1, "name": "n", "required": false, "type": "timestamp_ns"}]});
+        for (update, kind, text) in [
+            (
+                json!({"action": "assign-uuid", "uuid": "x"}),
+                ErrorKind::Invalid,
+                "assign-uuid",
+            ),
+            (
+                json!({"action": "upgrade-format-version", "format-version": 1}),
+                ErrorKind::Invalid,
+                "the table is of version 2 already",
+            ),
+            (
+                json!({"action": "set-current-schema", "schema-id": -1}),
+                ErrorKind::Invalid,
+                "nothing has been added",
+            ),
+            (
+                json!({"action": "set-current-schema", "schema-id": 4}),
+                ErrorKind::Invalid,
+                "4 is not there",
+            ),
+            (
+                json!({"action": "set-default-spec", "spec-id": 4}),
+                ErrorKind::Invalid,
+                "4 is not there",
+            ),
+            (
+                json!({"action": "set-default-sort-order", "sort-order-id": 4}),
+                ErrorKind::Invalid,
+                "4 is not there",
+            ),
+            (
+                json!({"action": "add-schema", "schema": nanos}),
+                ErrorKind::Invalid,
+                "not in version 2",
+            ),
+            (spec(1, "zorder"), ErrorKind::Unsupported, "transform=`zorder`"),
+            (
+                spec(9, "identity"),
+                ErrorKind::Invalid,
+                "not a column that can be partitioned by",
+            ),
+            (
+                json!({"action": "set-snapshot-ref", "ref-name": "b", "type": "branch", "snapshot-id": 8}),
+                ErrorKind::Invalid,
+                "snapshot 8 is not there",
+            ),
+            (
+                json!({"action": "set-snapshot-ref", "ref-name": "main", "type": "tag", "snapshot-id": 7}),
+                ErrorKind::Invalid,
+                "main is a branch",
+            ),
+        ] {
+            let error = change(&table, &[update]).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_table_can_be_upgraded_but_not_back() {
+        let upgrade = |version: u8| json!({"action": "upgrade-format-version", "format-version": version});
+        let v1 = appended(&table(FormatVersion::V1), 7, 1_500_000);
+        let v3 = change(&v1, &[upgrade(2), upgrade(3)]).unwrap();
+        assert_eq!((v3.next_row_id(), v3.next_sequence_number()), (Some(0), 1));
+        let json = v3.to_json().unwrap();
+        assert_eq!(json["snapshots"][0]["sequence-number"], 0);
+        assert_eq!(json.get("schema"), None);
+        assert_eq!(TableMetadata::from_json(json).unwrap(), v3);
+    }
+
+    #[test]
+    fn properties_and_references_come_and_go() {
+        let table = appended(&table(FormatVersion::V2), 7, 1_500_000);
+        let tag = json!({"action": "set-snapshot-ref", "ref-name": "t", "type": "tag", "snapshot-id": 7});
+        let table = change(
+            &table,
+            &[
+                tag,
+                json!({"action": "set-properties", "updates": {"c": "d"}}),
+                json!({"action": "remove-properties", "removals": ["a", "none"]}),
+            ],
+        )
+        .unwrap();
+        assert_eq!(table.properties(), &BTreeMap::from([("c".to_owned(), "d".to_owned())]));
+        assert_eq!(table.refs()["t"].kind, RefKind::Tag);
+        assert_eq!(log(&table), [(7, 1_500_000)]);
+        let updates = ["t", MAIN_BRANCH].map(|name| json!({"action": "remove-snapshot-ref", "ref-name": name}));
+        let table = change(&table, &updates).unwrap();
+        assert!(table.refs().is_empty());
+        assert_eq!(table.current_snapshot(), None);
+    }
 }

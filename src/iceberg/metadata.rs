@@ -395,3 +395,61 @@ fn unique(what: &str, ids: impl Iterator<Item = i64>) -> Result<(), SpecError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::super::apply_snapshots::tests::{at, schema, table};
+    use super::super::types::PrimitiveType;
+    use super::*;
+
+    #[test]
+    fn a_new_table_has_all_that_the_specification_asks_for() {
+        let json = table(FormatVersion::V2).to_json().unwrap();
+        let expected = json!({"format-version": 2, "table-uuid": "00000000-0000-0000-0000-000000000001",
+            "location": "s3://b/t", "last-sequence-number": 0, "last-updated-ms": 1_000_000, "last-column-id": 2,
+            "current-schema-id": 0, "schemas": [schema().to_json()],
+            "default-spec-id": 0, "partition-specs": [{"spec-id": 0, "fields": []}], "last-partition-id": 999,
+            "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}], "properties": {"a": "b"},
+            "snapshots": [], "snapshot-log": [], "metadata-log": [], "refs": {}});
+        assert_eq!(json, expected);
+        assert_eq!(table(FormatVersion::V3).to_json().unwrap()["next-row-id"], 0);
+        let v1 = table(FormatVersion::V1).to_json().unwrap();
+        assert_eq!(
+            (&v1["schema"], &v1["partition-spec"]),
+            (&schema().to_json(), &json!([]))
+        );
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_is_not_created() {
+        let new = || NewTable {
+            uuid: Uuid::nil(),
+            location: "s3://b/t".to_owned(),
+            format_version: FormatVersion::V2,
+            schema: schema(),
+            partition_spec: PartitionSpec::unpartitioned(),
+            sort_order: SortOrder::unsorted(),
+            properties: BTreeMap::new(),
+            now: at(0),
+        };
+        let location = NewTable {
+            location: "/srv/t".to_owned(),
+            ..new()
+        };
+        let mut twice = new();
+        twice.schema.fields[1].id = 1;
+        let mut nanos = new();
+        nanos.schema.fields[1].field_type = PrimitiveType::TimestampNs.into();
+        for (table, text) in [
+            (location, "not an absolute URI"),
+            (twice, "field id 1 is used twice"),
+            (nanos, "type timestamp_ns is not in version 2"),
+        ] {
+            let error = TableMetadata::create(table).unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+}

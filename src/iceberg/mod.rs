@@ -13,6 +13,7 @@
 //! ```
 
 mod apply;
+mod apply_snapshots;
 mod arrow_schema;
 mod avro;
 mod canonical;

@@ -194,7 +194,7 @@ impl TryFrom<SpecJson> for PartitionSpec {
         let counted = json.fields.iter().all(|field| field.field_id.is_none());
         let fields = json.fields.into_iter().zip(BEFORE_FIRST_FIELD_ID + 1..);
         let fields = fields.map(|(field, count)| {
-            let field_id = field.field_id.or(counted.then_some(count));
+            let field_id = field.field_id.or_else(|| counted.then_some(count));
             Ok(PartitionField {
                 source_ids: source_ids(field.source_id, field.source_ids, &part)?,
                 field_id: field_id.ok_or_else(|| SpecError::broken(&part, "field-id is missing"))?,

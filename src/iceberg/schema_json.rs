@@ -87,9 +87,8 @@ fn parse_fields(fields: Option<&Value>, path: &str) -> Result<Vec<NestedField>, 
 
 fn parse_field(value: &Value, path: &str) -> Result<NestedField, SpecError> {
     let mut object = as_object(value, &column(path))?.clone();
-    let name = match object.remove("name") {
-        Some(Value::String(name)) => name,
-        _ => return Err(SpecError::broken(column(path), "a field without name")),
+    let Some(Value::String(name)) = object.remove("name") else {
+        return Err(SpecError::broken(column(path), "a field without name"));
     };
     let path = join(path, &name);
     let id = id(&object, "id", &path)?;

@@ -226,11 +226,8 @@ mod tests {
 
     use PrimitiveType as T;
 
-    fn apply(transform: &str, source: T, value: Datum) -> Datum {
-        Transform::parse(transform)
-            .apply(source, Some(&value))
-            .unwrap()
-            .unwrap()
+    fn apply(transform: &str, source: T, value: &Datum) -> Datum {
+        Transform::parse(transform).apply(source, Some(value)).unwrap().unwrap()
     }
 
     fn decimal(unscaled: i128) -> (T, Datum) {
@@ -280,7 +277,7 @@ mod tests {
         ] {
             assert_eq!(hash(source, &value), Some(expected), "{source}");
             let bucket = (expected & i32::MAX) % 16;
-            assert_eq!(apply("bucket[16]", source, value), Datum::Int(bucket));
+            assert_eq!(apply("bucket[16]", source, &value), Datum::Int(bucket));
         }
     }
 
@@ -302,25 +299,25 @@ mod tests {
             ),
             ("truncate[3]", (T::Binary, Datum::Bytes(vec![1])), Datum::Bytes(vec![1])),
         ] {
-            assert_eq!(apply(transform, source, value), expected, "{transform}");
+            assert_eq!(apply(transform, source, &value), expected, "{transform}");
         }
     }
 
     #[test]
     fn parts_of_time_are_floored_before_1970_too() {
         let last = Datum::Long(-1);
-        assert_eq!(apply("year", T::Timestamp, last.clone()), Datum::Int(-1));
-        assert_eq!(apply("month", T::Timestamptz, last.clone()), Datum::Int(-1));
-        assert_eq!(apply("day", T::TimestampNs, last.clone()), Datum::Int(-1));
-        assert_eq!(apply("hour", T::TimestamptzNs, last), Datum::Int(-1));
-        assert_eq!(apply("year", T::Date, Datum::Int(-1)), Datum::Int(-1));
-        assert_eq!(apply("month", T::Date, Datum::Int(-366)), Datum::Int(-13));
+        assert_eq!(apply("year", T::Timestamp, &last), Datum::Int(-1));
+        assert_eq!(apply("month", T::Timestamptz, &last), Datum::Int(-1));
+        assert_eq!(apply("day", T::TimestampNs, &last), Datum::Int(-1));
+        assert_eq!(apply("hour", T::TimestamptzNs, &last), Datum::Int(-1));
+        assert_eq!(apply("year", T::Date, &Datum::Int(-1)), Datum::Int(-1));
+        assert_eq!(apply("month", T::Date, &Datum::Int(-366)), Datum::Int(-13));
         // 2017-12-01T10:30:55.038194
         let us = Datum::Long(1_512_124_255_038_194);
-        assert_eq!(apply("year", T::Timestamp, us.clone()), Datum::Int(47));
-        assert_eq!(apply("month", T::Timestamp, us.clone()), Datum::Int(575));
-        assert_eq!(apply("day", T::Timestamp, us.clone()), Datum::Int(17_501));
-        assert_eq!(apply("hour", T::Timestamp, us), Datum::Int(420_034));
+        assert_eq!(apply("year", T::Timestamp, &us), Datum::Int(47));
+        assert_eq!(apply("month", T::Timestamp, &us), Datum::Int(575));
+        assert_eq!(apply("day", T::Timestamp, &us), Datum::Int(17_501));
+        assert_eq!(apply("hour", T::Timestamp, &us), Datum::Int(420_034));
     }
 
     #[test]
@@ -338,7 +335,7 @@ mod tests {
         for ticks in [i64::MIN, i64::MAX] {
             for source in [T::Timestamp, T::TimestampNs] {
                 for transform in ["year", "month", "day", "bucket[7]"] {
-                    apply(transform, source, Datum::Long(ticks));
+                    apply(transform, source, &Datum::Long(ticks));
                 }
             }
             let error = Transform::Hour
@@ -350,8 +347,8 @@ mod tests {
             );
         }
         for days in [i32::MIN, i32::MAX] {
-            apply("month", T::Date, Datum::Int(days));
-            apply("truncate[7]", T::Int, Datum::Int(days));
+            apply("month", T::Date, &Datum::Int(days));
+            apply("truncate[7]", T::Int, &Datum::Int(days));
         }
     }
 

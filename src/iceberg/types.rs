@@ -38,6 +38,12 @@ impl Type {
     }
 }
 
+impl From<PrimitiveType> for Type {
+    fn from(primitive: PrimitiveType) -> Self {
+        Self::Primitive(primitive)
+    }
+}
+
 /// A type without parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

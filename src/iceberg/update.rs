@@ -243,3 +243,115 @@ pub enum TableUpdate {
         snapshot_id: i64,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn updates_have_the_json_of_the_rest_specification() {
+        let schema = json!({"type": "struct", "schema-id": 1, "fields": []});
+        let snapshot = json!({"snapshot-id": 1, "sequence-number": 1, "timestamp-ms": 2, "manifest-list": "m.avro",
+            "summary": {"operation": "append"}});
+        let statistics = json!({"snapshot-id": 1, "statistics-path": "s", "file-size-in-bytes": 2});
+        for json in [
+            json!({"action": "assign-uuid", "uuid": "u"}),
+            json!({"action": "upgrade-format-version", "format-version": 3}),
+            json!({"action": "add-schema", "schema": schema, "last-column-id": 7}),
+            json!({"action": "set-current-schema", "schema-id": -1}),
+            json!({"action": "add-spec", "spec": {"spec-id": 0, "fields":
+                [{"source-id": 1, "field-id": 1000, "name": "d", "transform": "day"}]}}),
+            json!({"action": "set-default-spec", "spec-id": -1}),
+            json!({"action": "add-sort-order", "sort-order": {"order-id": 1, "fields": []}}),
+            json!({"action": "set-default-sort-order", "sort-order-id": -1}),
+            json!({"action": "add-snapshot", "snapshot": snapshot}),
+            json!({"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 1,
+                "max-ref-age-ms": 2}),
+            json!({"action": "remove-snapshots", "snapshot-ids": [1, 2]}),
+            json!({"action": "remove-snapshot-ref", "ref-name": "old"}),
+            json!({"action": "set-location", "location": "s3://b/t"}),
+            json!({"action": "set-properties", "updates": {"a": "b"}}),
+            json!({"action": "remove-properties", "removals": ["a"]}),
+            json!({"action": "set-statistics", "statistics": statistics}),
+            json!({"action": "remove-statistics", "snapshot-id": 1}),
+            json!({"action": "set-partition-statistics", "partition-statistics": statistics}),
+            json!({"action": "remove-partition-statistics", "snapshot-id": 1}),
+        ] {
+            let update: TableUpdate = serde_json::from_value(json.clone()).unwrap();
+            assert_eq!(serde_json::to_value(update).unwrap(), json);
+        }
+    }
+
+    fn requirements() -> Vec<(Value, &'static str)> {
+        vec![
+            (
+                json!({"type": "assert-table-uuid", "uuid": "9C12D441-03FE-4693-9A96-A0705DDF69C1"}),
+                "uuid",
+            ),
+            (
+                json!({"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": null}),
+                "snapshot-id",
+            ),
+            (
+                json!({"type": "assert-last-assigned-field-id", "last-assigned-field-id": 1}),
+                "last-assigned-field-id",
+            ),
+            (
+                json!({"type": "assert-current-schema-id", "current-schema-id": 0}),
+                "current-schema-id",
+            ),
+            (
+                json!({"type": "assert-last-assigned-partition-id", "last-assigned-partition-id": 999}),
+                "last-assigned-partition-id",
+            ),
+            (
+                json!({"type": "assert-default-spec-id", "default-spec-id": 0}),
+                "default-spec-id",
+            ),
+            (
+                json!({"type": "assert-default-sort-order-id", "default-sort-order-id": 0}),
+                "default-sort-order-id",
+            ),
+        ]
+    }
+
+    fn table() -> TableMetadata {
+        TableMetadata::from_json(
+            json!({"format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1",
+            "location": "s3://b/t", "last-sequence-number": 0, "last-updated-ms": 1, "last-column-id": 1,
+            "current-schema-id": 0, "schemas": [{"type": "struct", "schema-id": 0, "fields": []}],
+            "default-spec-id": 0, "last-partition-id": 999, "partition-specs": [{"spec-id": 0, "fields": []}],
+            "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}]}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn requirements_have_the_json_of_the_rest_specification_and_are_checked() {
+        let table = table();
+        for (json, key) in requirements() {
+            let requirement: TableRequirement = serde_json::from_value(json.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&requirement).unwrap(), json);
+            requirement.check(Some(&table)).unwrap();
+            let mut wrong = json.clone();
+            wrong[key] = if key == "uuid" { json!("x") } else { json!(77) };
+            let wrong: TableRequirement = serde_json::from_value(wrong).unwrap();
+            let error = wrong.check(Some(&table)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(error.to_string().contains(json["type"].as_str().unwrap()), "{error}");
+            assert_eq!(wrong.check(None).unwrap_err().kind(), ErrorKind::Conflict);
+        }
+    }
+
+    #[test]
+    fn a_table_is_created_only_where_there_is_none() {
+        let create = TableRequirement::AssertCreate;
+        assert_eq!(serde_json::to_value(&create).unwrap(), json!({"type": "assert-create"}));
+        check_requirements(std::slice::from_ref(&create), None).unwrap();
+        let error = check_requirements(&[create], Some(&table())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+}

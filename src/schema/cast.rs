@@ -139,7 +139,8 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
         | (T::Int16 | T::UInt16, T::Int32 | T::Int64)
         | (T::Int32 | T::UInt32, T::Int64)
         | (T::Float16, T::Float32 | T::Float64)
-        | (T::Float32, T::Float64) => true,
+        | (T::Float32, T::Float64)
+        | (T::Time32(_), T::Time64(TimeUnit::Microsecond)) => true,
         (T::LargeList(a) | T::FixedSizeList(a, _), T::List(b)) => {
             a.data_type() == b.data_type() || is_lossless(a.data_type(), b.data_type())
         }
@@ -148,7 +149,6 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
             a.is_some() == b.is_some()
         }
         (T::Timestamp(a_unit, Some(_)), T::Timestamp(b_unit, Some(_))) => a_unit == b_unit,
-        (T::Time32(_), T::Time64(TimeUnit::Microsecond)) => true,
         (T::UInt64, T::Decimal128(to_p, to_s)) => *to_s >= 0 && i16::from(*to_p) - i16::from(*to_s) >= 20,
         (
             T::Decimal32(p, s) | T::Decimal64(p, s) | T::Decimal128(p, s) | T::Decimal256(p, s),

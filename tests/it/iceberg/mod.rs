@@ -1,1 +1,4 @@
+//! Iceberg tables.
+
 mod manifests;
+mod metadata;
