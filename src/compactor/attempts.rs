@@ -144,6 +144,8 @@ pub(crate) async fn all_there(layout: &TableLayout, files: &[DataFile]) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use futures::executor::block_on;
 
     use super::*;
@@ -190,11 +192,16 @@ mod tests {
             let saved = store.save(&key.0, "garbage".into(), None).await.unwrap();
             assert!(matches!(saved, SaveOutcome::Saved(_)));
             assert_eq!(key.load(&store).await.unwrap().0, Attempts::default());
-            let count = |attempts: &mut Attempts| attempts.started += 1;
-            let (one, two) = futures::join!(key.update(&store, count), key.update(&store, count));
-            let mut started = [one.unwrap().started, two.unwrap().started];
-            started.sort_unstable();
-            assert_eq!(started, [1, 2]);
+            // Another worker saves between this one's load and save.
+            let overtaken = AtomicBool::new(false);
+            let count = |attempts: &mut Attempts| {
+                if !overtaken.swap(true, Ordering::SeqCst) {
+                    let other = key.update(&store, |attempts| attempts.started += 1);
+                    assert_eq!(other.now_or_never().unwrap().unwrap().started, 1);
+                }
+                attempts.started += 1;
+            };
+            assert_eq!(key.update(&store, count).await.unwrap().started, 2);
             assert_eq!(key.load(&store).await.unwrap().0.started, 2);
         });
     }

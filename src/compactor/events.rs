@@ -252,6 +252,11 @@ impl Lane {
             return Ok(Some(EventOutcome::Duplicate));
         }
         let window = tracker.window_of(&self.namespace, file.name.timestamp);
+        if let Err(LaneError::Halted(_)) = self.taken(window.start).await {
+            // What is missed may be what another worker has forgotten.
+            self.register.refresh().await.map_err(Error::from)?;
+            self.floor_raised(tracker, now)?;
+        }
         let earlier = self
             .taken(window.start)
             .await

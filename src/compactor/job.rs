@@ -146,12 +146,27 @@ impl Job {
 impl ReclaimWork {
     async fn run(&self, reclaimed: &mut Vec<(Seq, Reclaimed)>) -> Result<(), LaneError> {
         for seq in &self.seqs {
-            let decision = self.register.known_decision(*seq).await?;
-            let plan = self.register.load_plan(*seq).await?;
-            let done = reclaim(&self.shared.bucket, self.sink.as_ref(), &plan, &decision).await?;
+            let done = match self.one(*seq).await {
+                Err(LaneError::Halted(halt)) => {
+                    // What is missed may be what another worker has reclaimed and forgotten.
+                    let mut register = self.register.clone();
+                    register.refresh().await?;
+                    if *seq > register.floor().seq {
+                        return Err(halt.into());
+                    }
+                    Reclaimed::default()
+                }
+                done => done?,
+            };
             reclaimed.push((*seq, done));
         }
         Ok(())
+    }
+
+    async fn one(&self, seq: Seq) -> Result<Reclaimed, LaneError> {
+        let decision = self.register.known_decision(seq).await?;
+        let plan = self.register.load_plan(seq).await?;
+        reclaim(&self.shared.bucket, self.sink.as_ref(), &plan, &decision).await
     }
 }
 

@@ -40,6 +40,22 @@ pub(crate) struct UpkeepDone {
 
 impl Upkeep {
     pub(crate) async fn run(&mut self) -> Result<(), LaneError> {
+        let known = self.register.floor().seq;
+        let halt = match self.sweep_and_prune().await {
+            Err(LaneError::Halted(halt)) => halt,
+            done => return done,
+        };
+        // What is missed may be what another worker has forgotten.
+        self.register.refresh().await?;
+        let floor = *self.register.floor();
+        if floor.seq == known {
+            return Err(halt.into());
+        }
+        self.done.floor = Some(floor);
+        self.sweep_and_prune().await
+    }
+
+    async fn sweep_and_prune(&mut self) -> Result<(), LaneError> {
         self.sweep().await?;
         self.prune().await
     }

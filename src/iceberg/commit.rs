@@ -134,7 +134,7 @@ impl IcebergCommitBuilder {
             Some(None) => return Err(invalid("the table's current snapshot has no manifest list")),
             Some(Some(uri)) => match self.objects.get(uri) {
                 None => return Ok(IcebergCommitStep::Read(vec![uri.clone()])),
-                Some(bytes) => read_manifest_list(bytes.clone(), uri)?,
+                Some(bytes) => read_manifest_list(bytes, uri)?,
             },
         };
         let naming = Naming::new(table, commit, commit_id);
@@ -419,7 +419,7 @@ impl NewManifests<'_> {
         let mut writer = ManifestWriter::new(header)?;
         for manifest in bin {
             let bytes = self.object(&manifest.path).cloned().unwrap_or_default();
-            let entries = ManifestReader::new(bytes, manifest, &columns)?;
+            let entries = ManifestReader::new(&bytes, manifest, &columns)?;
             merge_manifest_entries(&mut writer, entries, self.naming.id)?;
             // What this commit has made itself is nowhere else.
             self.written.remove(&manifest.path);

@@ -124,7 +124,7 @@ impl IcebergSink {
             let id = snapshot.snapshot_id;
             return Err(invalid(format!("snapshot has no manifest list. snapshot=`{id}`")));
         };
-        read_manifest_list(self.files.read(uri).await?, uri)
+        read_manifest_list(&self.files.read(uri).await?, uri)
     }
 
     /// The files that a snapshot has added.
@@ -185,7 +185,7 @@ impl IcebergSink {
                     "manifest names a partition spec that is not there. spec=`{id}` object=`{path}`"
                 ))
             })?;
-        for entry in ManifestReader::new(bytes, manifest, &columns(table, spec)?)? {
+        for entry in ManifestReader::new(&bytes, manifest, &columns(table, spec)?)? {
             let entry = entry?;
             // What lies in another store is nobody's output here.
             let Ok(path) = self.files.root().path_of(&entry.data_file.file_path) else {

@@ -16,7 +16,7 @@ use super::support::{
 };
 use crate::world::{HOUR, Row, World, at, parquet_of, work, work_until};
 
-fn bad_key() -> String {
+pub(super) fn bad_key() -> String {
     format!("data/users/{}-w3-0.parquet", HOUR + 3_000)
 }
 
@@ -62,7 +62,7 @@ fn rows_of_writer(writer: &str, count: i64) -> Vec<Row> {
 }
 
 /// A file whose footer is right and whose pages are garbage.
-fn garbage_pages() -> Vec<u8> {
+pub(super) fn garbage_pages() -> Vec<u8> {
     let mut bytes = good_bytes();
     let footer = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
     let pages = 4..bytes.len() - 8 - footer;
@@ -364,6 +364,31 @@ fn a_replacement_that_nobody_told_of_is_seen_at_the_reclaim_and_appended() {
 }
 
 #[test]
+fn a_source_that_somebody_deletes_just_before_its_reclaim_is_gone_all_the_same() {
+    let mut world = World::new();
+    let inner = Arc::clone(&world.bucket);
+    world.bucket = HookStore::new(&world.bucket, move |moment, operation, path| {
+        if (moment, operation) != (Moment::Before, "delete") {
+            return Ok(());
+        }
+        delete(&inner, path.as_ref());
+        Err(firnline::object_store::Error::NotFound {
+            path: path.to_string(),
+            source: "gone".into(),
+        })
+    });
+    let mut compactor = world.open(at(END));
+    two_good(&world, &mut compactor);
+    let reports = work_until(&mut compactor, at(END), at(END + 10 * MINUTE));
+    assert_eq!(
+        (commits(&reports), errors(&reports)),
+        (vec![(1, 0, 2, 40)], Vec::<String>::new())
+    );
+    assert_eq!(reports.iter().map(|report| report.reclaimed_sources).sum::<usize>(), 2);
+    assert_eq!(world.sources(), Vec::<String>::new());
+}
+
+#[test]
 fn the_same_content_uploaded_again_is_the_same_source() {
     let mut world = World::new();
     world.options = with_grace(world.options);
@@ -461,7 +486,8 @@ fn columns_in_another_order_and_a_missing_nullable_column_are_taken() {
         ),
         put(
             &world.bucket,
-            &format!("data/users/{}-c-0.parquet", HOUR + 3),
+            // The first in order is the one that is short of a column.
+            &format!("data/users/{HOUR}-c-0.parquet"),
             parquet_from(vec![("ts", ts(&short)), ("id", ids(&short))]),
         ),
     ];
@@ -673,6 +699,41 @@ fn a_file_that_alone_cannot_be_read_is_set_aside_after_a_day_tried_daily_and_hol
     assert_eq!(commits(&reports), [(3, 1, 1, 20)]);
     assert_eq!(world.table_rows("users"), sorted(&[&all, &rows_of_writer("w3", 20)]));
     assert_eq!((world.sources().len(), quarantine(&compactor, at(END))), (0, vec![]));
+}
+
+#[test]
+fn a_planned_file_that_alone_cannot_be_read_is_waited_for_a_day_and_costs_one_void() {
+    let mut world = World::new();
+    let planned = Arc::new(AtomicBool::new(false));
+    let (told, asked) = (Arc::clone(&planned), planned);
+    world.control = HookStore::new(&world.control, move |moment, operation, path| {
+        if (moment, operation) == (Moment::After, "put") && path.as_ref().ends_with("plans/1.json") {
+            told.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let inner = Arc::clone(&world.bucket);
+    world.bucket = HookStore::new(&inner, move |moment, operation, path| {
+        let read = (moment, operation) == (Moment::Before, "get") && path.as_ref().ends_with("-w3-0.parquet");
+        if read && asked.load(Ordering::SeqCst) {
+            return Err(super::support::away());
+        }
+        Ok(())
+    });
+    let mut compactor = world.open(at(END));
+    let (_, rows) = two_good(&world, &mut compactor);
+    tell(&mut compactor, &[put(&inner, &bad_key(), good_bytes())], at(END));
+    let reports = work_until(&mut compactor, at(END), at(END + DAY - MINUTE));
+    assert_eq!(
+        (commits(&reports), voids(&reports), quarantine(&compactor, at(END))),
+        (vec![], vec![], vec![]),
+        "waited for"
+    );
+    let reports = work_until(&mut compactor, at(END + DAY - MINUTE), at(END + DAY + 10 * MINUTE));
+    assert_eq!((commits(&reports), voids(&reports)), (vec![(2, 0, 2, 40)], vec![1]));
+    assert_eq!(quarantine(&compactor, at(END)), [(bad_key(), "unreadable".to_owned())]);
+    assert_eq!(world.table_rows("users"), rows);
+    assert_eq!(world.sources(), [bad_key()]);
 }
 
 #[test]

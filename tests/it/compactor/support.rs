@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -192,6 +193,25 @@ pub(super) fn away() -> StoreError {
         store: "HookStore",
         source: "away".into(),
     }
+}
+
+/// Fails this many commits of the table's log before anything is written.
+pub(super) fn failing_commits(world: &mut World, failures: usize) -> Arc<AtomicUsize> {
+    let left = Arc::new(AtomicUsize::new(failures));
+    let counter = Arc::clone(&left);
+    world.tables = HookStore::new(&world.tables, move |moment, operation, path| {
+        let commit = (moment, operation) == (Moment::Before, "put") && crate::table_log::is_commit(path.as_ref());
+        let strikes = |left: usize| left.checked_sub(1);
+        if commit
+            && counter
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, strikes)
+                .is_ok()
+        {
+            return Err(away());
+        }
+        Ok(())
+    });
+    left
 }
 
 impl fmt::Debug for HookStore {

@@ -1,6 +1,8 @@
 //! Before sources are deleted the log is asked whether their rows are still in.
 
-use firnline::{AttemptId, Confirmation, Decision, LaneId, OutputFile, PlanHash, Seq, TableCommit, TableSink};
+use firnline::{
+    AttemptId, Confirmation, Decision, LaneId, OutputFile, PlanHash, Seq, TableChange, TableCommit, TableSink,
+};
 use futures::executor::block_on;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -156,6 +158,53 @@ fn where_the_log_was_cleaned_all_files_must_be_live() {
         gone,
         Err("not all files of seq 2 are in the table, and the log does not say any more why".to_owned())
     );
+}
+
+const NOT_ALL: &str = "not all files of seq 2 are in the table, and the log does not say any more why";
+
+#[test]
+fn a_gap_in_the_log_after_the_entry_is_not_walked_over() {
+    let (table, decision) = decided();
+    table.foreign(2, &foreign_remove("RESTORE", &json!({"version": 0}), "data/f2.parquet"));
+    block_on(table.sink().checkpoint(NOW)).unwrap();
+    table.delete(&format!("{:020}.json", 2));
+    table.foreign(3, &foreign_append("later"));
+    assert_eq!(confirm(&table, &decision), Err(NOT_ALL.to_owned()));
+}
+
+#[test]
+fn where_the_log_was_cleaned_one_file_of_two_is_not_enough_and_later_commits_count() {
+    for (gone, confirmed) in [("data/a.parquet", false), ("data/b.parquet", false), ("x", true)] {
+        for after_the_checkpoint in [false, true] {
+            let table = TestTable::new();
+            table.committed(&append(1));
+            let files = vec![file("a", 1), file("b", 2)];
+            let two = commit(
+                2,
+                TableChange::Append {
+                    schema: schema(),
+                    files,
+                },
+            );
+            let entry = table.committed(&two);
+            let checkpoint = || block_on(table.sink().checkpoint(NOW)).unwrap();
+            if after_the_checkpoint {
+                checkpoint();
+            }
+            table.foreign(2, &foreign_remove("OPTIMIZE", &json!({}), gone));
+            if !after_the_checkpoint {
+                checkpoint();
+            }
+            table.delete(&format!("{:020}.json", 0));
+            table.delete(&format!("{:020}.json", 1));
+            let expected = if confirmed { Ok(()) } else { Err(NOT_ALL.to_owned()) };
+            assert_eq!(
+                confirm(&table, &decision(&two, &entry)),
+                expected,
+                "{gone} after the checkpoint: {after_the_checkpoint}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -226,6 +226,23 @@ fn a_table_has_one_lane_until_an_operator_hands_it_over() {
 }
 
 #[test]
+fn an_adoption_that_supersedes_more_lanes_goes_in_and_a_superseded_lane_never_adopts() {
+    let table = TestTable::new();
+    table.committed(&append(1));
+    let [first, second] = [0xB, 0xC].map(LaneId::from_u128);
+    table.committed(&adopt(first, vec![LANE]));
+    // Adopting again for another lane is no repetition: that lane is not shut out yet.
+    let more = adopt(first, vec![LANE, second]);
+    assert_eq!(table.committed(&more).version, 2);
+    assert!(state(&table, second).superseded);
+    assert!(matches!(table.commit(&more), CommitOutcome::Decided(_)));
+    let back = adopt(LANE, vec![first]);
+    let found = Some(marker(&append(1), Outcome::Data));
+    assert_eq!(table.commit(&back), CommitOutcome::Diverged { found });
+    assert!(!state(&table, first).superseded);
+}
+
+#[test]
 fn an_adoption_needs_a_table_and_an_entry_needs_a_plan() {
     let table = TestTable::new();
     let refused = |commit: &TableCommit| block_on(table.sink().commit(commit)).unwrap_err().kind();

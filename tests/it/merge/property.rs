@@ -206,3 +206,14 @@ fn inputs_that_are_fetched_again_merge_alike() {
         });
     }
 }
+
+#[test]
+fn inputs_given_in_another_order_merge_alike() {
+    for seed in 400..420 {
+        block_on(async {
+            let mut case = case(seed).await;
+            case.inputs.reverse();
+            check_case(seed, case, |options| options).await;
+        });
+    }
+}
