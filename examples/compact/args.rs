@@ -98,12 +98,18 @@ pub(crate) enum Format {
     Iceberg,
 }
 
+impl From<Format> for TableFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Delta => Self::Delta,
+            Format::Iceberg => Self::Iceberg,
+        }
+    }
+}
+
 impl Args {
     /// The settings of the compactor, or which option is wrong and why.
     pub(crate) fn valid_options(&self) -> Result<ValidOptions, String> {
-        if self.format == Format::Iceberg {
-            return Err("--format iceberg is not there yet: use --format delta".to_owned());
-        }
         self.options().validated().map_err(|error: Error| {
             let message = error.chain();
             let named = OPTION_OF_FIELD
@@ -126,7 +132,7 @@ impl Args {
         let horizon_ms = defaults.horizon_ms.max(self.grace);
         defaults
             .with_namespace_prefix(prefix)
-            .with_target_format(TableFormat::Delta)
+            .with_target_format(self.format.into())
             .with_sort_order(self.sort_key.clone())
             .with_window_size_ms(self.window)
             .with_min_files_to_compact(self.min_files)

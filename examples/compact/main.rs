@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use firnline::delta::{DeltaOptions, DeltaTables};
+use firnline::iceberg::{IcebergOptions, IcebergTables};
 use firnline::object_store::path::Path as ObjectPath;
 use firnline::{
     Clock, Compactor, CompactorBuilder, DefaultFileNames, Error, ErrorKind, Job, JobOutcome, Namespace, ObjectKey,
-    ObjectStoreStateStore, Result, ValidOptions,
+    ObjectStoreStateStore, Place, Result, TableProvider, ValidOptions,
 };
 use futures::executor::block_on;
 use futures::future::{Either, pending, select};
@@ -30,7 +31,7 @@ use futures_timer::Delay;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use args::Args;
+use args::{Args, Format};
 use feed::{Batch, Feed};
 use report::Report;
 use support::{SystemClock, directory, directory_as_it_is, resolved};
@@ -155,11 +156,25 @@ fn builder(args: &Args, options: &ValidOptions) -> Result<CompactorBuilder> {
     let tables = open(&args.tables)?;
     let control = open(&args.control())?;
     let state = ObjectStoreStateStore::new(Arc::clone(control.store()), ObjectPath::from("state"));
-    let delta = DeltaOptions::default().with_horizon_ms(options.horizon_ms);
     let root = tables.url().to_owned();
-    let tables = DeltaTables::new(tables.url(), Arc::clone(tables.store()), ObjectPath::default(), delta);
+    let tables = providers(&tables, args.format, options);
     let options = (**options).clone();
     Ok(CompactorBuilder::new(bucket, control, tables, state, options).with_tables_root(root))
+}
+
+/// One table per namespace, in the format that is asked for.
+fn providers(place: &Place, format: Format, options: &ValidOptions) -> Arc<dyn TableProvider> {
+    let (url, store) = (place.url(), Arc::clone(place.store()));
+    match format {
+        Format::Delta => {
+            let delta = DeltaOptions::default().with_horizon_ms(options.horizon_ms);
+            Arc::new(DeltaTables::new(url, store, ObjectPath::default(), delta))
+        }
+        Format::Iceberg => {
+            let iceberg = IcebergOptions::default();
+            Arc::new(IcebergTables::new(url, store, ObjectPath::default(), iceberg))
+        }
+    }
 }
 
 fn progress(args: &Args) -> ProgressBar {

@@ -52,12 +52,22 @@ mod version;
 
 pub use arrow_schema::{arrow_schema, fit_columns, new_schema};
 pub use canonical::canonical_schema;
-pub use catalog::{Catalog, CatalogChange, CatalogOutcome, CatalogTable, FileSystemCatalog, PointerCatalog, PointerStore};
+pub use catalog::{
+    Catalog, CatalogChange, CatalogOutcome, CatalogTable, FileSystemCatalog, PointerCatalog, PointerStore,
+};
 pub use commit::{IcebergCommit, IcebergCommitBuilder, IcebergCommitStep};
 pub use datum::Datum;
-pub use manifest::{EntryStatus, FileContent, ManifestDataFile, ManifestEntry, ManifestHeader, ManifestReader, ManifestWriter, read_manifest};
-pub use manifest_list::{FieldSummary, ManifestContent, ManifestFile, ManifestList, WrittenManifestList, read_manifest_list};
-pub use manifest_merge::{DEFAULT_MANIFEST_MIN_COUNT, DEFAULT_MANIFEST_TARGET_BYTES, ManifestBin, ManifestMergeConfig, merge_manifest_entries, plan_manifest_merge};
+pub use manifest::{
+    EntryStatus, FileContent, ManifestDataFile, ManifestEntry, ManifestHeader, ManifestReader, ManifestWriter,
+    read_manifest,
+};
+pub use manifest_list::{
+    FieldSummary, ManifestContent, ManifestFile, ManifestList, WrittenManifestList, read_manifest_list,
+};
+pub use manifest_merge::{
+    DEFAULT_MANIFEST_MIN_COUNT, DEFAULT_MANIFEST_TARGET_BYTES, ManifestBin, ManifestMergeConfig,
+    merge_manifest_entries, plan_manifest_merge,
+};
 pub use metadata::{NewTable, TableMetadata};
 pub use metrics::{DEFAULT_MAX_INFERRED_COLUMNS, DEFAULT_TRUNCATE_LENGTH, MetricsConfig, MetricsMode};
 pub use options::{DEFAULT_MAX_COMMIT_RACES, IcebergOptions};
