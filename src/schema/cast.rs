@@ -120,6 +120,7 @@ fn step(column: &str, from: &DataType, to: &DataType) -> Result<Step, Quarantine
         {
             Step::NanosToMicros(to.clone())
         }
+        (T::Time64(TimeUnit::Nanosecond), T::Time64(TimeUnit::Microsecond)) => Step::NanosToMicros(to.clone()),
         (T::Date64, T::Date32) => Step::MillisToDate,
         _ if is_lossless(from, to) => Step::Kernel(to.clone()),
         _ => return refused(),
@@ -147,6 +148,8 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
             a.is_some() == b.is_some()
         }
         (T::Timestamp(a_unit, Some(_)), T::Timestamp(b_unit, Some(_))) => a_unit == b_unit,
+        (T::Time32(_), T::Time64(TimeUnit::Microsecond)) => true,
+        (T::UInt64, T::Decimal128(to_p, to_s)) => *to_s >= 0 && i16::from(*to_p) - i16::from(*to_s) >= 20,
         (
             T::Decimal32(p, s) | T::Decimal64(p, s) | T::Decimal128(p, s) | T::Decimal256(p, s),
             T::Decimal128(to_p, to_s),
@@ -162,8 +165,9 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
 mod tests {
     use arrow::array::{
         ArrayRef, AsArray, Date32Array, Date64Array, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array,
-        Int32Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
-        TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
+        Int32Array, Int64Array, ListArray, StringArray, StructArray, Time32MillisecondArray, Time64MicrosecondArray,
+        Time64NanosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+        UInt32Array, UInt64Array,
     };
     use arrow::datatypes::{Field, Int32Type};
 
@@ -189,6 +193,34 @@ mod tests {
             data_type: to.to_string(),
         };
         assert_eq!(cast(lossy, to).unwrap_err(), reason);
+    }
+
+    #[test]
+    fn times_of_day_become_microseconds() {
+        let to = DataType::Time64(TimeUnit::Microsecond);
+        let expected = Time64MicrosecondArray::from(vec![Some(2_000), None]);
+        let millis: ArrayRef = Arc::new(Time32MillisecondArray::from(vec![Some(2), None]));
+        assert_eq!(cast(millis, to.clone()).unwrap().as_primitive(), &expected);
+        let nanos: ArrayRef = Arc::new(Time64NanosecondArray::from(vec![Some(2_000_000), None]));
+        assert_eq!(cast(nanos, to.clone()).unwrap().as_primitive(), &expected);
+        let lossy: ArrayRef = Arc::new(Time64NanosecondArray::from(vec![1_000, 1_001]));
+        let reason = QuarantineReason::LossyValue {
+            column: "c".into(),
+            value: "1001".into(),
+            data_type: to.to_string(),
+        };
+        assert_eq!(cast(lossy, to).unwrap_err(), reason);
+    }
+
+    #[test]
+    fn unsigned_longs_fit_into_decimals_of_twenty_digits() {
+        let longs: ArrayRef = Arc::new(UInt64Array::from(vec![Some(u64::MAX), None]));
+        let expected = Decimal128Array::from(vec![Some(i128::from(u64::MAX)), None]);
+        let expected = expected.with_precision_and_scale(20, 0).unwrap();
+        let decimals = cast(Arc::clone(&longs), DataType::Decimal128(20, 0)).unwrap();
+        assert_eq!(decimals.as_primitive(), &expected);
+        let expected = drift("c", "UInt64", "Decimal128(19, 0)", "conversion would lose values");
+        assert_eq!(cast(longs, DataType::Decimal128(19, 0)).unwrap_err(), expected);
     }
 
     #[test]

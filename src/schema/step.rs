@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StructArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, MapArray, PrimitiveArray, StructArray,
+    new_null_array,
+};
 use arrow::compute::{CastOptions, cast_with_options, is_null};
 use arrow::datatypes::{
-    DataType, Date64Type, FieldRef, Fields, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
+    DataType, Date64Type, FieldRef, Fields, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
@@ -38,17 +41,18 @@ impl Step {
             Self::Keep => Ok(Arc::clone(array)),
             Self::Kernel(to) => kernel(column, array, to),
             Self::NanosToMicros(to) => {
-                let nanos = array
-                    .as_primitive_opt::<TimestampNanosecondType>()
-                    .ok_or_else(|| unexpected(array))?;
+                let nanos = nanos(array).ok_or_else(|| unexpected(array))?;
                 if let Some(row) = find(nanos.iter(), |nanos| nanos % 1_000 != 0) {
                     return Err(lossy(column, array, row, to));
                 }
-                let micros = nanos.unary::<_, TimestampMicrosecondType>(|nanos| nanos.div_euclid(1_000));
-                let DataType::Timestamp(_, zone) = to else {
-                    return Err(unexpected(array));
-                };
-                Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
+                let micros: Int64Array = nanos.unary(|nanos| nanos.div_euclid(1_000));
+                match to {
+                    DataType::Timestamp(_, zone) => {
+                        let micros = micros.reinterpret_cast::<TimestampMicrosecondType>();
+                        Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
+                    }
+                    _ => Ok(Arc::new(micros.reinterpret_cast::<Time64MicrosecondType>())),
+                }
             }
             Self::MillisToDate => {
                 let millis = array
@@ -146,6 +150,15 @@ fn lossy(column: &str, array: &ArrayRef, row: usize, to: &DataType) -> Quarantin
     }
 }
 
+/// Nanoseconds as plain numbers.
+fn nanos(array: &ArrayRef) -> Option<Int64Array> {
+    let timestamps = array.as_primitive_opt::<TimestampNanosecondType>();
+    let times = array.as_primitive_opt::<Time64NanosecondType>();
+    timestamps
+        .map(PrimitiveArray::reinterpret_cast)
+        .or_else(|| times.map(PrimitiveArray::reinterpret_cast))
+}
+
 /// A time as its plain number: those that do not fit have no calendar form either.
 fn raw(array: &ArrayRef, row: usize) -> Option<i64> {
     if row >= array.len() {
@@ -159,6 +172,7 @@ fn raw(array: &ArrayRef, row: usize) -> Option<i64> {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             Some(array.as_primitive::<TimestampNanosecondType>().value(row))
         }
+        DataType::Time64(TimeUnit::Nanosecond) => Some(array.as_primitive::<Time64NanosecondType>().value(row)),
         DataType::Date64 => Some(array.as_primitive::<Date64Type>().value(row)),
         _ => None,
     }
