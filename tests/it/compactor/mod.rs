@@ -8,10 +8,12 @@ mod late;
 mod many;
 mod reconcile;
 mod run_loop;
+mod schemas;
 mod send;
 mod settings;
 mod sources;
 mod support;
+mod types;
 mod upkeep;
 #[cfg(feature = "testing")]
 mod yielding;
