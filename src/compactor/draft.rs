@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use futures::{FutureExt, StreamExt};
 
+use crate::compactor::columns::{Columns, choose, columns};
 use crate::compactor::lane_work::{CONCURRENT_READS, LaneWork, table_error};
 use crate::compactor::shared::Shared;
 use crate::error::{Error, ErrorKind};
@@ -18,7 +19,7 @@ use crate::options::OnReplaced;
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::head;
-use crate::schema::{strip_metadata, unify};
+use crate::schema::strip_metadata;
 use crate::sink::TableState;
 use crate::time::Timestamp;
 use crate::window::PlanDraft;
@@ -73,7 +74,7 @@ pub(crate) async fn taken_sources(
 struct Candidate {
     file: SourceFile,
     footer: SourceFooter,
-    schema: SchemaRef,
+    columns: Columns,
 }
 
 impl LaneWork {
@@ -82,7 +83,7 @@ impl LaneWork {
         let taken = taken_sources(&self.register, draft.window.start, self.manifest.adopted).await?;
         let files = self.within_limit(draft.files).await?;
         let candidates = self.read(files, &taken, draft.window.start).await?;
-        let (mut candidates, schema) = self.unify(candidates, table);
+        let (mut candidates, schema) = self.choose_schema(candidates, table);
         let Some(schema) = schema else { return Ok(None) };
         let layout = self
             .sink
@@ -196,29 +197,8 @@ impl LaneWork {
             self.found.quarantined.push((file, reason));
             return None;
         }
-        match self.fitting_schema(&footer) {
-            Ok(schema) => Some(Candidate { file, footer, schema }),
-            Err(reason) => {
-                self.found.quarantined.push((file, reason));
-                None
-            }
-        }
-    }
-
-    /// The schema of a source in the table format's types. It has every column of the sort order: without one
-    /// its order could not be checked.
-    fn fitting_schema(&self, footer: &SourceFooter) -> Result<SchemaRef, QuarantineReason> {
-        let schema = self.sink.canonical_schema(&footer.schema)?;
-        let mut columns = self.manifest.sort_order.iter().map(|field| &field.column);
-        match columns.find(|column| schema.field_with_name(column).is_err()) {
-            None => Ok(schema),
-            Some(column) => Err(QuarantineReason::SchemaDrift {
-                column: column.clone(),
-                found: "no such column".to_owned(),
-                expected: "a column of the sort order".to_owned(),
-                rule: "every file has the columns of the sort order".to_owned(),
-            }),
-        }
+        let columns = columns(self.sink.as_ref(), &self.manifest.sort_order, &footer);
+        Some(Candidate { file, footer, columns })
     }
 
     /// Waits for sources that the store does not answer for; one alone only for so long.
@@ -251,22 +231,18 @@ impl LaneWork {
     }
 
     /// One schema for the plan; files that do not fit it are set aside.
-    fn unify(&mut self, candidates: Vec<Candidate>, table: &TableState) -> (Vec<Candidate>, Option<SchemaRef>) {
-        if candidates.is_empty() {
-            return (candidates, None);
-        }
-        let schemas: Vec<_> = candidates.iter().map(|c| Arc::clone(&c.schema)).collect();
-        let unified = unify(table.table.as_ref().map(|info| &info.schema), &schemas);
-        let mut rejected: BTreeMap<usize, QuarantineReason> = unified.rejected.into_iter().collect();
+    fn choose_schema(&mut self, candidates: Vec<Candidate>, table: &TableState) -> (Vec<Candidate>, Option<SchemaRef>) {
+        let columns: Vec<_> = candidates.iter().map(|candidate| candidate.columns.clone()).collect();
+        let table = table.table.as_ref().map(|info| &info.schema);
+        let mut chosen = choose(table, &self.manifest.sort_order, &columns);
         let mut kept = Vec::with_capacity(candidates.len());
         for (index, candidate) in candidates.into_iter().enumerate() {
-            match rejected.remove(&index) {
+            match chosen.rejected.remove(&index) {
                 Some(reason) => self.found.quarantined.push((candidate.file, reason)),
                 None => kept.push(candidate),
             }
         }
-        let schema = (!kept.is_empty()).then_some(unified.schema);
-        (kept, schema)
+        (kept, chosen.schema)
     }
 }
 

@@ -3,6 +3,7 @@
 mod attempts;
 mod builder;
 mod busy;
+mod columns;
 mod doors;
 mod draft;
 mod events;

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 64;
 /// The columns of `source` in a Delta table.
 ///
 /// Wider types stand in for those that Delta lacks: no value of the source's type is lost, but for times
-/// finer than microseconds, where the values decide.
+/// finer than microseconds, where the values decide. `Null` stays, since others may know the type.
 pub(super) fn canonical_schema(source: &Schema) -> Result<SchemaRef, QuarantineReason> {
     let fields = canonical_fields(source.fields(), "", 0)?;
     if fields.iter().all(|field| field.data_type() == &DataType::Null) {
@@ -64,7 +64,8 @@ fn canonical_fields(fields: &Fields, path: &str, depth: usize) -> Result<Fields,
 
 fn canonical_field(field: &Field, name: &str, path: &str, depth: usize) -> Result<FieldRef, QuarantineReason> {
     let data_type = canonical_type(field.data_type(), path, depth)?;
-    Ok(Arc::new(Field::new(name, data_type, field.is_nullable())))
+    let nullable = field.is_nullable() || data_type == DataType::Null;
+    Ok(Arc::new(Field::new(name, data_type, nullable)))
 }
 
 fn canonical_type(data_type: &DataType, path: &str, depth: usize) -> Result<DataType, QuarantineReason> {
@@ -80,8 +81,8 @@ fn canonical_type(data_type: &DataType, path: &str, depth: usize) -> Result<Data
         });
     }
     Ok(match data_type {
-        DataType::Null if depth == 0 => DataType::Null,
-        DataType::Boolean
+        DataType::Null
+        | DataType::Boolean
         | DataType::Date32
         | DataType::Float32
         | DataType::Float64
@@ -131,14 +132,16 @@ fn canonical_type(data_type: &DataType, path: &str, depth: usize) -> Result<Data
                 return Err(refused());
             };
             let key = canonical_type(key.data_type(), &format!("{path}.{KEY}"), depth + 1)?;
+            if key == DataType::Null {
+                return Err(refused());
+            }
             map_of(
                 Arc::new(Field::new(KEY, key, false)),
                 canonical_field(value, VALUE, &format!("{path}.{VALUE}"), depth + 1)?,
             )
         }
         DataType::Struct(fields) if !fields.is_empty() => DataType::Struct(canonical_fields(fields, path, depth + 1)?),
-        DataType::Null
-        | DataType::Struct(_)
+        DataType::Struct(_)
         | DataType::Time32(_)
         | DataType::Time64(_)
         | DataType::Duration(_)
@@ -160,7 +163,12 @@ fn drift(column: &str, found: &str, expected: &str, rule: &str) -> QuarantineRea
 mod tests {
     use std::collections::HashMap;
 
+    use arrow::array::*;
+    use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+    use arrow::datatypes::{Float16Type, Int8Type, Int16Type, Int32Type, i256};
+
     use super::*;
+    use crate::schema::Caster;
 
     fn canonical(data_type: DataType) -> Result<DataType, QuarantineReason> {
         canonical_schema(&Schema::new(vec![Field::new("c", data_type, true)])).map(|s| s.field(0).data_type().clone())
@@ -196,6 +204,233 @@ mod tests {
         }
     }
 
+    /// A list of [MAX, null], null, [1].
+    fn expected_list() -> ArrayRef {
+        let items = Decimal128Array::from(vec![Some(u64::MAX.into()), None, Some(1)]);
+        let items = items.with_precision_and_scale(20, 0).unwrap();
+        let field = Arc::new(Field::new("element", items.data_type().clone(), true));
+        let validity = NullBuffer::from(vec![true, false, true]);
+        let offsets = OffsetBuffer::from_lengths([2, 0, 1]);
+        Arc::new(ListArray::new(field, offsets, Arc::new(items), Some(validity)))
+    }
+
+    /// Values of types that need more than to be kept, and what they become.
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    fn conversions() -> Vec<(ArrayRef, ArrayRef)> {
+        let half = |value: f32| <Float16Type as ArrowPrimitiveType>::Native::from_f32(value);
+        let longs: ArrayRef = Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(1)]));
+        let decimals = |values: Vec<Option<i128>>, precision, scale| -> ArrayRef {
+            let array = Decimal128Array::from(values);
+            Arc::new(array.with_precision_and_scale(precision, scale).unwrap())
+        };
+        let wide = || decimals(vec![Some(u64::MAX.into()), None, Some(1)], 20, 0);
+        let item = || Arc::new(Field::new("item", DataType::UInt64, true));
+        let validity = || Some(NullBuffer::from(vec![true, false, true]));
+        let strings: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("")]));
+        let binaries: ArrayRef = Arc::new(BinaryArray::from(vec![Some(&[0_u8, 0xff][..]), None, Some(&[1, 2])]));
+        let seconds = |zone: Option<&str>| -> ArrayRef {
+            Arc::new(TimestampSecondArray::from(vec![Some(-1), None, Some(2)]).with_timezone_opt(zone))
+        };
+        let micros = |zone: Option<&str>| -> ArrayRef {
+            let array = TimestampMicrosecondArray::from(vec![Some(-1_000_000), None, Some(2_000_000)]);
+            Arc::new(array.with_timezone_opt(zone))
+        };
+        let nanos = TimestampNanosecondArray::from(vec![Some(-1_000_000_000), None, Some(2_000_000_000)]);
+        let dates: ArrayRef = Arc::new(Date32Array::from(vec![Some(-1), None, Some(1)]));
+        let millis = Date64Array::from(vec![Some(-86_400_000), None, Some(86_400_000)]);
+        let keys = Int16Array::from(vec![Some(0), None, Some(2)]);
+        let offsets = || OffsetBuffer::from_lengths([2, 0, 1]);
+        let map = |name: &str, values: ArrayRef| -> ArrayRef {
+            let keys: ArrayRef = Arc::new(StringArray::from(vec!["p", "q", "r"]));
+            let fields = Fields::from(vec![
+                Field::new("key", DataType::Utf8, false),
+                Field::new("value", values.data_type().clone(), true),
+            ]);
+            let pairs = StructArray::new(fields.clone(), vec![keys, values], None);
+            let entries = Arc::new(Field::new(name, DataType::Struct(fields), false));
+            let offsets = OffsetBuffer::from_lengths([2, 0, 1]);
+            Arc::new(MapArray::new(entries, offsets, pairs, validity(), false))
+        };
+        let within = |array: ArrayRef| -> ArrayRef {
+            let field = Arc::new(Field::new("x", array.data_type().clone(), true));
+            Arc::new(StructArray::from(vec![(field, array)]))
+        };
+        vec![
+            (
+                Arc::new(UInt8Array::from(vec![Some(u8::MAX), None])),
+                Arc::new(Int16Array::from(vec![Some(255), None])),
+            ),
+            (
+                Arc::new(UInt16Array::from(vec![Some(u16::MAX), None])),
+                Arc::new(Int32Array::from(vec![Some(65_535), None])),
+            ),
+            (
+                Arc::new(UInt32Array::from(vec![Some(u32::MAX), None])),
+                Arc::new(Int64Array::from(vec![Some(4_294_967_295), None])),
+            ),
+            (Arc::clone(&longs), wide()),
+            (
+                Arc::new(Float16Array::from(vec![Some(half(1.5)), None])),
+                Arc::new(Float32Array::from(vec![Some(1.5), None])),
+            ),
+            (Arc::new(millis.clone()), Arc::clone(&dates)),
+            (seconds(None), micros(None)),
+            (seconds(Some("+02:00")), micros(Some(UTC))),
+            (Arc::new(nanos.clone()), micros(None)),
+            (Arc::new(nanos.clone().with_timezone("+02:00")), micros(Some(UTC))),
+            (
+                Arc::new(LargeStringArray::from(vec![Some("a"), None, Some("")])),
+                Arc::clone(&strings),
+            ),
+            (
+                Arc::new(StringViewArray::from(vec![Some("a"), None, Some("")])),
+                Arc::clone(&strings),
+            ),
+            (
+                Arc::new(LargeBinaryArray::from(vec![
+                    Some(&[0_u8, 0xff][..]),
+                    None,
+                    Some(&[1, 2]),
+                ])),
+                Arc::clone(&binaries),
+            ),
+            (
+                Arc::new(BinaryViewArray::from(vec![
+                    Some(&[0_u8, 0xff][..]),
+                    None,
+                    Some(&[1, 2]),
+                ])),
+                Arc::clone(&binaries),
+            ),
+            (
+                Arc::new(
+                    FixedSizeBinaryArray::try_from_sparse_iter_with_size(
+                        [Some([0_u8, 0xff]), None, Some([1, 2])].into_iter(),
+                        2,
+                    )
+                    .unwrap(),
+                ),
+                binaries,
+            ),
+            (
+                Arc::new(
+                    Decimal32Array::from(vec![Some(-999_999_999), None])
+                        .with_precision_and_scale(9, 9)
+                        .unwrap(),
+                ),
+                decimals(vec![Some(-999_999_999), None], 9, 9),
+            ),
+            (
+                Arc::new(
+                    Decimal64Array::from(vec![Some(-999_999_999_999_999_999), None])
+                        .with_precision_and_scale(18, 3)
+                        .unwrap(),
+                ),
+                decimals(vec![Some(-999_999_999_999_999_999), None], 18, 3),
+            ),
+            (
+                Arc::new(
+                    Decimal256Array::from(vec![Some(i256::from_i128(10_i128.pow(38) - 1)), None])
+                        .with_precision_and_scale(38, 4)
+                        .unwrap(),
+                ),
+                decimals(vec![Some(10_i128.pow(38) - 1), None], 38, 4),
+            ),
+            (
+                Arc::new(DictionaryArray::<Int8Type>::from_iter([Some("a"), None, Some("")])),
+                strings,
+            ),
+            (Arc::new(DictionaryArray::new(keys.clone(), Arc::clone(&longs))), wide()),
+            (
+                Arc::new(DictionaryArray::new(keys.clone(), Arc::new(nanos))),
+                micros(None),
+            ),
+            (
+                Arc::new(DictionaryArray::<Int16Type>::new(keys, Arc::new(millis))),
+                dates,
+            ),
+            (
+                Arc::new(
+                    RunArray::<Int32Type>::try_new(
+                        &Int32Array::from(vec![1, 2, 3]),
+                        longs.as_primitive::<arrow::datatypes::UInt64Type>(),
+                    )
+                    .unwrap(),
+                ),
+                wide(),
+            ),
+            (
+                Arc::new(ListArray::new(item(), offsets(), Arc::clone(&longs), validity())),
+                expected_list(),
+            ),
+            (
+                Arc::new(LargeListArray::new(
+                    item(),
+                    OffsetBuffer::from_lengths([2, 0, 1]),
+                    Arc::clone(&longs),
+                    validity(),
+                )),
+                expected_list(),
+            ),
+            (
+                Arc::new(ListViewArray::new(
+                    item(),
+                    ScalarBuffer::from(vec![0, 0, 2]),
+                    ScalarBuffer::from(vec![2, 0, 1]),
+                    Arc::clone(&longs),
+                    validity(),
+                )),
+                expected_list(),
+            ),
+            (
+                Arc::new(LargeListViewArray::new(
+                    item(),
+                    ScalarBuffer::from(vec![0, 0, 2]),
+                    ScalarBuffer::from(vec![2, 0, 1]),
+                    Arc::clone(&longs),
+                    validity(),
+                )),
+                expected_list(),
+            ),
+            (
+                Arc::new(FixedSizeListArray::new(item(), 1, Arc::clone(&longs), None)),
+                Arc::new(ListArray::new(
+                    Arc::new(Field::new("element", DataType::Decimal128(20, 0), true)),
+                    OffsetBuffer::from_lengths([1, 1, 1]),
+                    wide(),
+                    None,
+                )),
+            ),
+            (map("entries", Arc::clone(&longs)), map("key_value", wide())),
+            (
+                within(Arc::new(LargeListArray::new(
+                    Arc::new(Field::new("item", within(Arc::clone(&longs)).data_type().clone(), true)),
+                    OffsetBuffer::from_lengths([2, 0, 1]),
+                    within(longs),
+                    None,
+                ))),
+                within(Arc::new(ListArray::new(
+                    Arc::new(Field::new("element", within(wide()).data_type().clone(), true)),
+                    offsets(),
+                    within(wide()),
+                    None,
+                ))),
+            ),
+        ]
+    }
+
+    #[test]
+    fn values_of_every_type_can_be_converted_to_what_stands_in_for_it() {
+        for (source, expected) in conversions() {
+            let schema = |array: &ArrayRef| Schema::new(vec![Field::new("c", array.data_type().clone(), true)]);
+            let (from, to) = (schema(&source), canonical_schema(&schema(&source)).unwrap());
+            assert_eq!(*to, schema(&expected), "{}", source.data_type());
+            let batch = RecordBatch::try_new(Arc::new(from.clone()), vec![Arc::clone(&source)]).unwrap();
+            let cast = Caster::new(&from, &to).unwrap().cast(&batch).unwrap();
+            assert_eq!(cast.column(0), &expected, "{}", source.data_type());
+        }
+    }
+
     #[test]
     fn types_without_a_counterpart_are_refused_by_name() {
         for refused in [
@@ -212,14 +447,6 @@ mod tests {
             };
             assert_eq!(canonical(refused), Err(expected));
         }
-        let nulls = DataType::List(Arc::new(Field::new("item", DataType::Null, true)));
-        assert_eq!(
-            canonical(nulls),
-            Err(QuarantineReason::UnsupportedType {
-                column: "c.element".to_owned(),
-                data_type: "Null".to_owned()
-            })
-        );
     }
 
     #[test]

@@ -77,5 +77,8 @@ pub(super) fn new_table_schema(schema: &Schema, options: &DeltaOptions) -> Resul
     }
     let canonical = canonical_schema(schema)
         .map_err(|reason| Error::new(ErrorKind::Unsupported, format!("no table can be made: {reason}")))?;
-    Ok(without_void(&canonical))
+    let stored = without_void(&canonical);
+    // Inside of lists and structs, nothing else says that a type is missing.
+    schema_string(&stored)?;
+    Ok(stored)
 }

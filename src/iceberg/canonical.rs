@@ -31,7 +31,7 @@ const MAX_DEPTH: usize = 64;
 ///
 /// Wider types stand in for those that Iceberg lacks: no value of the source's type is lost, but for times finer
 /// than microseconds, where the values decide; from version 3 on timestamps keep their nanoseconds. Columns
-/// without a type (`Null`) stay as they are: they are never stored.
+/// and parts of them without a type (`Null`) stay as they are, since others may know it: they are never stored.
 ///
 /// # Errors
 ///
@@ -89,7 +89,8 @@ impl Canonical {
             ));
         }
         let data_type = self.data_type(field.data_type(), path, depth)?;
-        let canonical = Field::new(name, data_type, field.is_nullable());
+        let nullable = field.is_nullable() || data_type == DataType::Null;
+        let canonical = Field::new(name, data_type, nullable);
         Ok(Arc::new(if is_uuid(field) {
             let uuid = (EXTENSION_TYPE_NAME_KEY.to_owned(), UUID_EXTENSION.to_owned());
             canonical.with_metadata(HashMap::from([uuid]))
@@ -111,8 +112,8 @@ impl Canonical {
             });
         }
         Ok(match data_type {
-            DataType::Null if depth == 0 => DataType::Null,
-            DataType::Boolean
+            DataType::Null
+            | DataType::Boolean
             | DataType::Date32
             | DataType::Float32
             | DataType::Float64
@@ -162,12 +163,14 @@ impl Canonical {
                     return Err(refused());
                 };
                 let key = self.field(key, KEY, &join(path, KEY), depth + 1)?;
+                if key.data_type() == &DataType::Null {
+                    return Err(refused());
+                }
                 let key = Arc::new(key.as_ref().clone().with_nullable(false));
                 map_of(key, self.field(value, VALUE, &join(path, VALUE), depth + 1)?)
             }
             DataType::Struct(fields) if !fields.is_empty() => DataType::Struct(self.fields(fields, path, depth + 1)?),
-            DataType::Null
-            | DataType::FixedSizeBinary(_)
+            DataType::FixedSizeBinary(_)
             | DataType::Struct(_)
             | DataType::Duration(_)
             | DataType::Interval(_)
@@ -253,13 +256,8 @@ mod tests {
             assert_eq!(canonical(refused, FormatVersion::V3), Err(expected));
         }
         let nulls = DataType::List(Arc::new(Field::new("item", DataType::Null, true)));
-        assert_eq!(
-            canonical(nulls, FormatVersion::V2),
-            Err(QuarantineReason::UnsupportedType {
-                column: "c.element".to_owned(),
-                data_type: "Null".to_owned()
-            })
-        );
+        let kept = DataType::List(Arc::new(Field::new(ELEMENT, DataType::Null, true)));
+        assert_eq!(canonical(nulls, FormatVersion::V2), Ok(kept));
         assert!(matches!(
             canonical(DataType::Null, FormatVersion::V2),
             Err(QuarantineReason::SchemaDrift { .. })

@@ -34,6 +34,14 @@ pub(super) fn check_append(table: &TableMetadata) -> Result<()> {
     if main != current {
         return refuse("a current snapshot that is not that of main", &format!("{current:?}"));
     }
-    table.default_spec().partition_type(table.schema())?;
+    if !table.default_spec().is_unpartitioned() {
+        let names: Vec<_> = table
+            .default_spec()
+            .fields
+            .iter()
+            .map(|field| field.name.as_str())
+            .collect();
+        return refuse("writing by partition", &names.join(", "));
+    }
     Ok(())
 }

@@ -44,6 +44,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 pub use error::{MergeError, SourceError};
 pub use footer::{SourceFooter, read_footer};
 pub use options::{DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeOptions};
+pub(crate) use order::is_sortable;
 
 use self::hash::RowHash;
 use self::input::{Input, Origin, Plan};
@@ -77,8 +78,9 @@ pub struct MergeTarget {
     pub dir: Path,
     /// The begin of their names: `{dir}/{stem}-{part:05}.parquet`. Must be new, so that nothing is overwritten.
     pub stem: String,
-    /// Their columns; each input's are a subset of them but for types that widen without loss. Metadata named
-    /// `PARQUET:field_id` become the ids of the columns.
+    /// Their columns; each input's are a subset of them but for types that widen without loss, and for columns of
+    /// type `Null`. Those of an input without rows do not matter. Metadata named `PARQUET:field_id` become the ids
+    /// of the columns.
     pub schema: SchemaRef,
     /// Key-value metadata of every file.
     pub key_value_metadata: Vec<(String, String)>,

@@ -70,7 +70,7 @@ impl KeyEncoder {
 }
 
 /// Whether rows can be ordered by a column of this type.
-fn is_sortable(data_type: &DataType) -> bool {
+pub(crate) fn is_sortable(data_type: &DataType) -> bool {
     use DataType as T;
     data_type.is_primitive() && !matches!(data_type, T::Interval(_))
         || matches!(

@@ -93,7 +93,13 @@ impl InputReader {
             Origin::Scratch => &plan.schema,
             Origin::Source { .. } => &plan.columns,
         };
-        let caster = Caster::new(&input.footer.schema, target)?;
+        // Without rows, there is nothing that could not be converted.
+        let source = if input.footer.rows == 0 {
+            target
+        } else {
+            &input.footer.schema
+        };
+        let caster = Caster::new(source, target)?;
         let arrow = arrow_metadata(Arc::clone(&input.footer.metadata))?;
         let extents: Vec<_> = input
             .footer

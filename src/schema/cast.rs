@@ -6,7 +6,8 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use super::step::{Step, not_null};
-use super::unify::{drift, map_fields};
+use super::typed::is_typed;
+use super::unify::{drift, map_fields, required};
 use crate::quarantine::QuarantineReason;
 
 /// Turns batches of one schema into batches of another, column by column and without loss.
@@ -27,18 +28,20 @@ struct Column {
 
 impl Caster {
     /// Prepares the conversion of batches of `source` to `target`. Columns are matched by name; nullable ones
-    /// that the source lacks are filled with null.
+    /// that the source lacks are filled with null. What the source has as `Null` it lacks.
     pub(crate) fn new(source: &Schema, target: &SchemaRef) -> Result<Self, QuarantineReason> {
         let columns = target.fields().iter().map(|field| {
             let name = field.name().clone();
-            let found = source.index_of(&name).ok();
+            if !field.is_nullable() {
+                required(field, source)?;
+            }
+            let found = source
+                .index_of(&name)
+                .ok()
+                .filter(|index| is_typed(source.field(*index)));
             let step = match found.map(|index| source.field(index)) {
                 Some(from) => step(&name, from.data_type(), field.data_type())?,
-                None if field.is_nullable() => Step::Keep,
-                None => {
-                    let expected = field.data_type().to_string();
-                    return Err(drift(&name, "absent", expected, "required column missing"));
-                }
+                None => Step::Keep,
             };
             Ok(Column {
                 name,
@@ -51,7 +54,7 @@ impl Caster {
         if let Some(extra) = source
             .fields()
             .iter()
-            .find(|field| target.index_of(field.name()).is_err())
+            .find(|field| is_typed(field) && target.index_of(field.name()).is_err())
         {
             let found = extra.data_type().to_string();
             return Err(drift(extra.name(), found, "absent", "column not in the table"));
@@ -91,6 +94,13 @@ fn step(column: &str, from: &DataType, to: &DataType) -> Result<Step, Quarantine
     };
     let step = match (from, to) {
         (a, b) if a == b => Step::Keep,
+        // The items of a list or a map.
+        (T::Null, _) => Step::Nulls(to.clone()),
+        (T::Dictionary(_, values), _) => unpacked(column, values, to)?,
+        (T::RunEndEncoded(_, values), _) => unpacked(column, values.data_type(), to)?,
+        (T::LargeList(a) | T::ListView(a) | T::LargeListView(a) | T::FixedSizeList(a, _), T::List(_)) => {
+            unpacked(column, &T::List(Arc::clone(a)), to)?
+        }
         (T::List(a), T::List(b)) => Step::List(Box::new(step(column, a.data_type(), b.data_type())?), Arc::clone(b)),
         (T::Map(a, _), T::Map(b, sorted)) => match (map_fields(a), map_fields(b)) {
             (Some((a_key, a_value)), Some((b_key, b_value))) => Step::Map(
@@ -102,17 +112,19 @@ fn step(column: &str, from: &DataType, to: &DataType) -> Result<Step, Quarantine
             _ => return refused(),
         },
         (T::Struct(a), T::Struct(b)) => {
-            if a.iter().any(|field| b.find(field.name()).is_none()) {
+            if a.iter().any(|field| is_typed(field) && b.find(field.name()).is_none()) {
                 return refused();
             }
-            let children = b.iter().map(|field| match a.find(field.name()) {
-                Some((index, found)) => {
-                    let child = format!("{column}.{}", field.name());
-                    Ok((Some(index), step(&child, found.data_type(), field.data_type())?))
-                }
-                None if field.is_nullable() => Ok((None, Step::Keep)),
-                None => refused().map(|step| (None, step)),
-            });
+            let children = b
+                .iter()
+                .map(|field| match a.find(field.name()).filter(|(_, a)| is_typed(a)) {
+                    Some((index, found)) => {
+                        let child = format!("{column}.{}", field.name());
+                        Ok((Some(index), step(&child, found.data_type(), field.data_type())?))
+                    }
+                    None if field.is_nullable() => Ok((None, Step::Keep)),
+                    None => refused().map(|step| (None, step)),
+                });
             Step::Struct(children.collect::<Result<_, _>>()?, b.clone())
         }
         (T::Timestamp(TimeUnit::Nanosecond, a), T::Timestamp(TimeUnit::Microsecond, b))
@@ -128,11 +140,16 @@ fn step(column: &str, from: &DataType, to: &DataType) -> Result<Step, Quarantine
     Ok(step)
 }
 
+/// First the same values in the plain form `plain`, then the step from there.
+fn unpacked(column: &str, plain: &DataType, to: &DataType) -> Result<Step, QuarantineReason> {
+    let next = step(column, plain, to)?;
+    Ok(Step::Unpacked(plain.clone(), Box::new(next)))
+}
+
 /// Whether arrow's cast keeps every value of `from`, or fails.
 fn is_lossless(from: &DataType, to: &DataType) -> bool {
     use DataType as T;
     match (from, to) {
-        (T::Dictionary(_, values), to) => values.as_ref() == to || is_lossless(values, to),
         (T::Utf8View | T::LargeUtf8, T::Utf8)
         | (T::BinaryView | T::LargeBinary | T::FixedSizeBinary(_), T::Binary)
         | (T::Int8 | T::UInt8, T::Int16 | T::Int32 | T::Int64)
@@ -141,9 +158,6 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
         | (T::Float16, T::Float32 | T::Float64)
         | (T::Float32, T::Float64)
         | (T::Time32(_), T::Time64(TimeUnit::Microsecond)) => true,
-        (T::LargeList(a) | T::FixedSizeList(a, _), T::List(b)) => {
-            a.data_type() == b.data_type() || is_lossless(a.data_type(), b.data_type())
-        }
         (T::Timestamp(TimeUnit::Second, a), T::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond, b))
         | (T::Timestamp(TimeUnit::Millisecond, a), T::Timestamp(TimeUnit::Microsecond, b)) => {
             a.is_some() == b.is_some()
@@ -302,6 +316,21 @@ mod tests {
         let fixed = FixedSizeBinaryArray::try_from_iter([[1_u8, 2]].into_iter()).unwrap();
         let binary = cast(Arc::new(fixed), DataType::Binary).unwrap();
         assert_eq!(binary.as_binary::<i32>().value(0), [1, 2]);
+    }
+
+    #[test]
+    fn a_null_in_a_required_part_of_a_struct_breaks_not_null_where_the_struct_is_there() {
+        let of = |values: Vec<Option<i32>>, valid: Vec<bool>| -> ArrayRef {
+            let field = Field::new("a", DataType::Int32, true);
+            let values: ArrayRef = Arc::new(Int32Array::from(values));
+            Arc::new(StructArray::new(vec![field].into(), vec![values], Some(valid.into())))
+        };
+        let required = DataType::Struct(vec![Field::new("a", DataType::Int32, false)].into());
+        let masked = of(vec![Some(1), None], vec![true, false]);
+        assert_eq!(cast(masked, required.clone()).unwrap().null_count(), 1);
+        let broken = of(vec![Some(1), None], vec![true, true]);
+        let expected = drift("c.a", "null", "Int32 NOT NULL", "NOT NULL broken");
+        assert_eq!(cast(broken, required).unwrap_err(), expected);
     }
 
     #[test]

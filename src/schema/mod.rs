@@ -3,8 +3,10 @@
 mod cast;
 mod normalize;
 mod step;
+mod typed;
 mod unify;
 
 pub(crate) use cast::Caster;
 pub use normalize::{from_parquet, strip_metadata};
+pub(crate) use typed::is_typed;
 pub use unify::{Unified, unify};

@@ -11,7 +11,8 @@ use crate::quarantine::QuarantineReason;
 /// The Arrow schema of a file from its Parquet schema alone.
 ///
 /// An embedded Arrow schema is ignored, so dictionary, view and large variants of the same column do not
-/// differ; metadata of schema and fields are dropped.
+/// differ, and what Parquet has no type for is what it is stored as: durations and timestamps in seconds are
+/// integers. Metadata of schema and fields are dropped.
 ///
 /// # Errors
 ///

@@ -6,6 +6,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, MapArray, PrimitiveArray, StructArray,
     new_null_array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, is_null};
 use arrow::datatypes::{
     DataType, Date64Type, FieldRef, Fields, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
@@ -30,6 +31,10 @@ pub(super) enum Step {
     MillisToDate,
     /// Nanoseconds must be whole microseconds.
     NanosToMicros(DataType),
+    /// Nothing but nulls.
+    Nulls(DataType),
+    /// The kernel to a plain form of the same values, then on from there.
+    Unpacked(DataType, Box<Self>),
     Struct(Vec<(Option<usize>, Self)>, Fields),
 }
 
@@ -40,6 +45,8 @@ impl Step {
         match self {
             Self::Keep => Ok(Arc::clone(array)),
             Self::Kernel(to) => kernel(column, array, to),
+            Self::Nulls(to) => Ok(new_null_array(to, array.len())),
+            Self::Unpacked(plain, step) => step.apply(column, &kernel(column, array, plain)?),
             Self::NanosToMicros(to) => {
                 let nanos = nanos(array).ok_or_else(|| unexpected(array))?;
                 if let Some(row) = find(nanos.iter(), |nanos| nanos % 1_000 != 0) {
@@ -78,6 +85,9 @@ impl Step {
                     return Err(unexpected(array));
                 };
                 let pair = vec![key.apply(column, map.keys())?, value.apply(column, map.values())?];
+                for (field, array) in fields.iter().zip(&pair) {
+                    check_nulls(column, field, array, map.entries().nulls())?;
+                }
                 let pairs =
                     StructArray::try_new(fields.clone(), pair, map.entries().nulls().cloned()).map_err(broken)?;
                 let offsets = map.offsets().clone();
@@ -88,10 +98,13 @@ impl Step {
                 let source = array.as_struct_opt().ok_or_else(|| unexpected(array))?;
                 let mut columns = Vec::with_capacity(children.len());
                 for ((index, step), field) in children.iter().zip(fields) {
-                    columns.push(match index.and_then(|index| source.columns().get(index)) {
-                        Some(child) => step.apply(&format!("{column}.{}", field.name()), child)?,
+                    let child = format!("{column}.{}", field.name());
+                    let array = match index.and_then(|index| source.columns().get(index)) {
+                        Some(array) => step.apply(&child, array)?,
                         None => new_null_array(field.data_type(), source.len()),
-                    });
+                    };
+                    check_nulls(&child, field, &array, source.nulls())?;
+                    columns.push(array);
                 }
                 let nulls = source.nulls().cloned();
                 let array = StructArray::try_new_with_length(fields.clone(), columns, nulls, source.len());
@@ -175,6 +188,22 @@ fn raw(array: &ArrayRef, row: usize) -> Option<i64> {
         DataType::Time64(TimeUnit::Nanosecond) => Some(array.as_primitive::<Time64NanosecondType>().value(row)),
         DataType::Date64 => Some(array.as_primitive::<Date64Type>().value(row)),
         _ => None,
+    }
+}
+
+/// That a required part of a struct is null only where the struct is.
+fn check_nulls(
+    column: &str,
+    field: &FieldRef,
+    array: &ArrayRef,
+    outer: Option<&NullBuffer>,
+) -> Result<(), QuarantineReason> {
+    if field.is_nullable() {
+        return Ok(());
+    }
+    match array.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) if !outer.is_some_and(|outer| outer.contains(&nulls)) => Err(not_null(column, field)),
+        _ => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
+use super::typed::{is_typed, typed_fields, untyped};
 use crate::quarantine::QuarantineReason;
 
 /// The schema of a plan, and the sources that do not fit it.
@@ -21,8 +22,14 @@ pub struct Unified {
 /// Columns are matched by name; their order is free. With a `table`, its schema is the outcome, and a source
 /// may lack nullable columns, but have no others. Without one, the columns are united in the order in which
 /// they first appear; of two sources that contradict each other the first wins; a column is nullable if it is so
-/// in any source, or missing in any. A nullable source column for a required column is let through: whoever
-/// merges must check that it holds no null.
+/// in any source, or missing in any: that a column is required in one source is no reason to refuse another that
+/// lacks it, since null stands for what is missing and no value is lost. A column that must not be null in the
+/// `table` is another matter: a source that lacks it is rejected. A nullable source column for a required column
+/// is let through: whoever merges must check that it holds no null.
+///
+/// A column or struct field of Arrow's type `Null` says nothing: it is as good as missing, whatever type others
+/// give it, and left out if none does. Lists and maps of `Null` take the items' type from others too; a source
+/// whose items nobody gives a type is rejected, since their number cannot be stored without one.
 pub fn unify(table: Option<&SchemaRef>, sources: &[SchemaRef]) -> Unified {
     let mut rejected = BTreeMap::new();
     for (index, source) in sources.iter().enumerate() {
@@ -41,7 +48,10 @@ pub fn unify(table: Option<&SchemaRef>, sources: &[SchemaRef]) -> Unified {
             }
             Arc::clone(table)
         }
-        None => unite(sources, &mut rejected),
+        None => {
+            let sources: Vec<_> = sources.iter().map(|source| typed_fields(source.fields())).collect();
+            unite(&sources, &mut rejected)
+        }
     };
     Unified {
         schema,
@@ -70,7 +80,7 @@ fn duplicate_of(fields: &Fields) -> Option<QuarantineReason> {
 }
 
 fn fits_table(table: &Schema, source: &Schema) -> Result<(), QuarantineReason> {
-    for field in source.fields() {
+    for field in source.fields().iter().filter(|field| is_typed(field)) {
         let Ok(target) = table.field_with_name(field.name()) else {
             let found = field.data_type().to_string();
             return Err(drift(field.name(), found, "absent", "column not in the table"));
@@ -78,66 +88,92 @@ fn fits_table(table: &Schema, source: &Schema) -> Result<(), QuarantineReason> {
         fits(target.name(), target.data_type(), field.data_type())?;
     }
     for target in table.fields() {
-        if !target.is_nullable() && source.field_with_name(target.name()).is_err() {
-            let expected = target.data_type().to_string();
-            return Err(drift(target.name(), "absent", expected, "required column missing"));
+        if !target.is_nullable() {
+            required(target, source)?;
         }
     }
     Ok(())
 }
 
-fn unite(sources: &[SchemaRef], rejected: &mut BTreeMap<usize, QuarantineReason>) -> SchemaRef {
-    let mut columns: Vec<Field> = Vec::new();
-    let mut accepted = Vec::new();
-    for (index, source) in sources.iter().enumerate() {
-        if rejected.contains_key(&index) {
-            continue;
-        }
-        match extended(&columns, source) {
-            Ok(extended) => {
-                columns = extended;
-                accepted.push(source);
-            }
-            Err(reason) => {
-                rejected.insert(index, reason);
-            }
-        }
+/// That a column which must not be null is there.
+pub(super) fn required(target: &Field, source: &Schema) -> Result<(), QuarantineReason> {
+    let found = source.field_with_name(target.name()).ok();
+    if found.is_some_and(is_typed) {
+        return Ok(());
     }
-    let fields: Vec<Field> = columns
-        .into_iter()
-        .map(|field| {
-            let missing = accepted
-                .iter()
-                .any(|source| source.field_with_name(field.name()).is_err());
-            let nullable = field.is_nullable() || missing;
-            field.with_nullable(nullable)
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
+    let found = found.map_or_else(|| "absent".to_owned(), |field| field.data_type().to_string());
+    let expected = target.data_type().to_string();
+    Err(drift(target.name(), found, expected, "required column missing"))
+}
+
+/// The columns of all sources that do not contradict an earlier one; those sources that do are `rejected`.
+fn unite(sources: &[Fields], rejected: &mut BTreeMap<usize, QuarantineReason>) -> SchemaRef {
+    loop {
+        let mut columns: Vec<Field> = Vec::new();
+        let mut accepted = Vec::new();
+        let mut contradicting = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            if rejected.contains_key(&index) {
+                continue;
+            }
+            match extended(&columns, source) {
+                Ok(extended) => {
+                    columns = extended;
+                    accepted.push((index, source));
+                }
+                Err(reason) => contradicting.push((index, reason)),
+            }
+        }
+        // What one source says nothing of is only wrong where no other source did either.
+        let unknown = untyped(&columns);
+        let culprits: Vec<_> = accepted
+            .iter()
+            .filter_map(|(index, source)| {
+                let own = untyped(source.iter().map(AsRef::as_ref));
+                let (column, data_type) = own.into_iter().find(|(column, _)| unknown.contains_key(column))?;
+                let data_type = data_type.to_string();
+                Some((*index, QuarantineReason::UnsupportedType { column, data_type }))
+            })
+            .collect();
+        if culprits.is_empty() {
+            rejected.extend(contradicting);
+            let fields = columns.into_iter().map(|field| {
+                let missing = accepted.iter().any(|(_, source)| source.find(field.name()).is_none());
+                let nullable = field.is_nullable() || missing;
+                field.with_nullable(nullable)
+            });
+            return Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        }
+        // Without them, others may contradict nobody any more.
+        rejected.extend(culprits);
+    }
 }
 
 /// `columns` widened by those of `source`, or why it contradicts them.
-fn extended(columns: &[Field], source: &Schema) -> Result<Vec<Field>, QuarantineReason> {
+fn extended(columns: &[Field], source: &Fields) -> Result<Vec<Field>, QuarantineReason> {
     let mut columns = columns.to_vec();
-    for field in source.fields() {
+    for field in source {
         if let Some(known) = columns.iter_mut().find(|known| known.name() == field.name()) {
             let data_type = united(known.name(), known.data_type(), field.data_type())?;
             *known = Field::new(known.name(), data_type, known.is_nullable() || field.is_nullable());
             continue;
         }
-        let lower = field.name().to_lowercase();
-        if let Some(known) = columns.iter().find(|known| known.name().to_lowercase() == lower) {
-            let expected = known.name().clone();
-            return Err(drift(
-                field.name(),
-                field.name(),
-                expected,
-                "column name differs in case only",
-            ));
-        }
+        unlike(field.name(), field, columns.iter())?;
         columns.push(field.as_ref().clone());
     }
     Ok(columns)
+}
+
+/// That none of the `others` is called like `field` but for the case, which readers do not tell apart.
+fn unlike<'a>(path: &str, field: &Field, others: impl Iterator<Item = &'a Field>) -> Result<(), QuarantineReason> {
+    let lower = field.name().to_lowercase();
+    for other in others {
+        if other.name().to_lowercase() == lower {
+            let rule = "column name differs in case only";
+            return Err(drift(path, field.name(), other.name(), rule));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a column of type `found` can be stored as `target`: equal but for names inside lists and maps and
@@ -153,7 +189,7 @@ fn fits(column: &str, target: &DataType, found: &DataType) -> Result<(), Quarant
             _ => Err(mismatch(column, target, found)),
         },
         (DataType::Struct(a), DataType::Struct(b)) => {
-            for field in b {
+            for field in b.iter().filter(|field| is_typed(field)) {
                 let (_, wanted) = a.find(field.name()).ok_or_else(|| mismatch(column, target, found))?;
                 fits(
                     &format!("{column}.{}", field.name()),
@@ -162,12 +198,14 @@ fn fits(column: &str, target: &DataType, found: &DataType) -> Result<(), Quarant
                 )?;
             }
             for wanted in a {
-                if !wanted.is_nullable() && b.find(wanted.name()).is_none() {
+                if !wanted.is_nullable() && !b.find(wanted.name()).is_some_and(|(_, field)| is_typed(field)) {
                     return Err(mismatch(column, target, found));
                 }
             }
             Ok(())
         }
+        // The items of a list or a map.
+        (_, DataType::Null) => Ok(()),
         (a, b) if a == b => Ok(()),
         _ => Err(mismatch(column, target, found)),
     }
@@ -197,9 +235,14 @@ fn united(column: &str, first: &DataType, second: &DataType) -> Result<DataType,
                     None => nullable(field),
                 });
             }
-            fields.extend(b.iter().filter(|field| a.find(field.name()).is_none()).map(nullable));
+            for field in b.iter().filter(|field| a.find(field.name()).is_none()) {
+                let child = format!("{column}.{}", field.name());
+                unlike(&child, field, a.iter().map(AsRef::as_ref))?;
+                fields.push(nullable(field));
+            }
             Ok(DataType::Struct(fields.into()))
         }
+        (DataType::Null, known) | (known, DataType::Null) => Ok(known.clone()),
         (a, b) if a == b => Ok(a.clone()),
         _ => Err(mismatch(column, first, second)),
     }
@@ -331,6 +374,57 @@ mod tests {
         let b = schema(&[("l", list("array", DataType::Int64, true), true)]);
         let expected = schema(&[("l", list("element", DataType::Int64, true), true)]);
         assert_eq!(unify(None, &[a, b]).schema, expected);
+    }
+
+    #[test]
+    fn nulls_say_nothing_and_take_the_type_of_others() {
+        let null = DataType::Null;
+        let a = schema(&[
+            ("x", null.clone(), true),
+            ("l", list("element", null.clone(), true), true),
+        ]);
+        let b = schema(&[
+            ("l", list("item", DataType::Int64, false), false),
+            ("x", DataType::Utf8, false),
+        ]);
+        let all_null = schema(&[("x", null.clone(), true), ("l", null.clone(), true), ("X", null, true)]);
+        let unified = unify(None, &[Arc::clone(&a), Arc::clone(&b)]);
+        let expected = schema(&[
+            ("l", list("element", DataType::Int64, true), true),
+            ("x", DataType::Utf8, true),
+        ]);
+        assert_eq!((unified.schema, unified.rejected), (expected, vec![]));
+        let unified = unify(Some(&b), &[a]);
+        let missing = drift("x", "Null", "Utf8", "required column missing");
+        assert_eq!(unified.rejected, vec![(0, missing)]);
+        assert_eq!(unify(None, &[all_null]).rejected.len(), 1, "two columns of one name");
+    }
+
+    #[test]
+    fn items_that_nobody_gives_a_type_reject_their_source_and_leave_no_trace() {
+        let untyped = schema(&[
+            ("l", list("element", DataType::Null, true), true),
+            ("x", DataType::Int64, false),
+        ]);
+        let other = schema(&[("x", DataType::Utf8, false)]);
+        let unified = unify(None, &[Arc::clone(&untyped), Arc::clone(&other)]);
+        let reason = QuarantineReason::UnsupportedType {
+            column: "l.element".to_owned(),
+            data_type: "Null".to_owned(),
+        };
+        assert_eq!((unified.schema, unified.rejected), (other, vec![(0, reason)]));
+        let typed = schema(&[("l", list("element", DataType::Int64, true), true)]);
+        assert_eq!(unify(None, &[untyped, typed]).rejected, vec![]);
+    }
+
+    #[test]
+    fn names_inside_of_structs_that_differ_in_case_only_are_drift() {
+        let with = |name: &str| {
+            let fields = vec![Field::new(name, DataType::Int64, true)];
+            schema(&[("s", DataType::Struct(fields.into()), true)])
+        };
+        let expected = drift("s.A", "A", "a", "column name differs in case only");
+        assert_eq!(unify(None, &[with("a"), with("A")]).rejected, vec![(1, expected)]);
     }
 
     #[test]

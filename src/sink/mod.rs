@@ -32,7 +32,8 @@ pub(crate) use places::TablePlaces;
 #[async_trait]
 pub trait TableSink: fmt::Debug + Send + Sync + 'static {
     /// The columns that a file with the schema `source` has once it is in a table of this format: the same
-    /// names in the same order, each type mapped to the one the format stores it as. Pure.
+    /// names in the same order, each type mapped to the one the format stores it as. `Null` stays as it is, at any
+    /// depth: the type comes from other files. Pure.
     ///
     /// # Errors
     ///

@@ -170,6 +170,9 @@ def check_table(path, expected, all_ours=True):
         connection.register("given", expected)
         connection.execute("create table expected as select * from given")
         for column in sources.SCALARS:
+            # deltalake 1.6 writes no bound of a decimal beyond 64 bits: the greatest of them stands in for those above.
+            if column == "big" and not all_ours:
+                continue
             for value in probes(expected, column):
                 for operator in ("<", "<=", "=", ">=", ">"):
                     where = f"where {column} {operator} $1"
@@ -184,19 +187,19 @@ def check_table(path, expected, all_ours=True):
                     for source in ("expected", *scans)
                 )
                 assert counts == [want] * len(scans), f"DuckDB {path} {where}: {counts} instead of {want}"
-    filter_with_arrow(delta, expected)
+    filter_with_arrow(delta, expected, all_ours)
     if all_ours:
         for uri in delta.file_uris():
             assert_sorted(sources.read([uri.removeprefix("file://")]), uri)
 
 
-def filter_with_arrow(delta, expected):
+def filter_with_arrow(delta, expected, all_ours):
     """The same through deltalake's data set, which skips files by their statistics."""
     theirs, ours = delta.to_pyarrow_dataset(), ds.dataset(expected)
     for column in sources.SCALARS:
         # Booleans have no order there. A column without bounds, as one with NaN or infinities must be, is given the
         # bound `null` by deltalake 1.6, which then skips every file; DuckDB has checked it.
-        if column in ("flag", "noise", "score"):
+        if column in ("flag", "noise", "score") or (column == "big" and not all_ours):
             continue
         for value in probes(expected, column):
             if isinstance(value, float) and math.isnan(value):
@@ -213,10 +216,11 @@ def probes(table, column):
     values = [value for value in table[column].to_pylist() if value is not None]
     numbers = [value for value in values if not (isinstance(value, float) and math.isnan(value))]
     bounds = [min(numbers), max(numbers)] if numbers else [0.0, 5.0]
+    decimals, digits = (0, 20) if column == "big" else (2, 10)
     steps = {
         bool: [],
         int: [-1, 1],
-        decimal.Decimal: [decimal.Decimal("-0.01"), decimal.Decimal("0.01")],
+        decimal.Decimal: [decimal.Decimal(step).scaleb(-decimals) for step in (-1, 1)],
         dt.datetime: [dt.timedelta(microseconds=-1), dt.timedelta(microseconds=1)],
         dt.date: [dt.timedelta(days=-1), dt.timedelta(days=1)],
     }
@@ -232,7 +236,7 @@ def probes(table, column):
     if kind is int:
         near = [value for value in near if limits[0] <= value <= limits[1]]
     if kind is decimal.Decimal:
-        near = [value for value in near if abs(value) < 10**10]
+        near = [value for value in near if abs(value) < 10**digits]
     return bounds + near
 
 

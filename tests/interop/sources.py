@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("ratio", pa.float64()),
         ("noise", pa.float64()),
         ("n", pa.int32()),
+        ("big", pa.decimal128(20)),
         ("flag", pa.bool_()),
         ("day", pa.date32()),
         ("kind", pa.string()),
@@ -34,7 +35,7 @@ SCHEMA = pa.schema(
 )
 
 # What an order by (ts, id) and a filter can compare.
-SCALARS = ["ts", "id", "name", "amount", "score", "ratio", "noise", "n", "flag", "day", "kind"]
+SCALARS = ["ts", "id", "name", "amount", "score", "ratio", "noise", "n", "big", "flag", "day", "kind"]
 SPECIALS = [math.nan, math.inf, -math.inf, 0.0, -0.0]
 
 
@@ -54,6 +55,7 @@ def rows(rng, start_ms, count):
                 "ratio": rng.uniform(-1, 1),
                 "noise": rng.choice([None, math.nan]),
                 "n": rng.choice([None, rng.randrange(-(2**31), 2**31)]),
+                "big": rng.choice([None, decimal.Decimal(rng.choice([0, 2**63, 2**64 - 1, rng.randrange(2**64)]))]),
                 "flag": rng.choice([None, False, True]),
                 "day": ts.date(),
                 "kind": rng.choice(["created", "deleted", "updated"]),
@@ -62,6 +64,11 @@ def rows(rng, start_ms, count):
             }
         )
     return sorted(made, key=lambda row: (row["ts"], row["id"]))
+
+
+def unsigned(table):
+    """The table with `big` as those who write have it: as 64 bits without sign, which no table has."""
+    return table.set_column(table.schema.get_field_index("big"), "big", table["big"].cast(pa.uint64()))
 
 
 def write_pyarrow(path, table, rng):
@@ -106,7 +113,7 @@ def make(bucket, namespace, hours=2, files_per_hour=3, rows_per_file=200, seed=1
                 table = pa.Table.from_pylist(rows(rng, start, rows_per_file), schema=SCHEMA)
                 millis = start + (n + 1) * HOUR_MS // (files_per_hour + 1)
                 path = directory / f"{millis}-{writer}-{seq[writer]}.parquet"
-                write(str(path), table, rng)
+                write(str(path), unsigned(table), rng)
                 seq[writer] += 1
                 paths.append(path)
     return paths

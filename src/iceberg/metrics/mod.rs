@@ -160,6 +160,7 @@ mod tests {
     fn column(path: &[&str], lower: Datum, upper: Datum) -> ColumnMetrics {
         let bound = |value| Some(Bound { value, exact: true });
         ColumnMetrics {
+            field_id: None,
             path: path.iter().map(|name| (*name).to_owned()).collect(),
             compressed_size: 100,
             value_count: 10,

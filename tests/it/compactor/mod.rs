@@ -10,10 +10,12 @@ mod outputs;
 mod reconcile;
 mod register;
 mod run_loop;
+mod schemas;
 mod send;
 mod settings;
 mod sources;
 mod support;
+mod types;
 mod upkeep;
 #[cfg(feature = "testing")]
 mod yielding;

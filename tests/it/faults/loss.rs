@@ -10,6 +10,7 @@ use futures::executor::block_on;
 use crate::faults::every;
 use crate::faults::oracle::{check_always, check_end, entries};
 use crate::faults::rig::{DAY, Driver, MINUTE, NAMESPACE, Rig, Script, poll_through};
+use crate::table_log;
 use crate::world::{HOUR, World, at};
 
 /// The jobs of a whole run without trouble.
@@ -239,16 +240,12 @@ fn a_table_that_lost_its_newest_commit_halts_the_lane_and_replay_puts_it_in_agai
 }
 
 fn rows_of_commit(rig: &Rig, commit: &str) -> Vec<crate::world::Row> {
-    let read = |path: Path| block_on(async { rig.truth.tables.get(&path).await.unwrap().bytes().await.unwrap() });
-    let text = read(Path::from(commit));
-    let actions = std::str::from_utf8(&text).unwrap().lines();
-    let adds = actions.filter_map(|line| {
-        let action: serde_json::Value = serde_json::from_str(line).unwrap();
-        action["add"]["path"]
-            .as_str()
-            .map(|path| Path::from(format!("{NAMESPACE}/{path}")))
-    });
-    adds.flat_map(|path| crate::world::rows_of(read(path))).collect()
+    let read = |path: &Path| block_on(async { rig.truth.tables.get(path).await.unwrap().bytes().await.unwrap() });
+    let files = table_log::files_of(&rig.truth.tables, NAMESPACE, commit);
+    files
+        .iter()
+        .flat_map(|path| crate::world::rows_of(read(path)))
+        .collect()
 }
 
 #[test]

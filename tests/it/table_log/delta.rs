@@ -76,6 +76,13 @@ pub(super) fn added_files(store: &Store, namespace: &str) -> BTreeSet<String> {
         .collect()
 }
 
+pub(super) fn files_of(store: &Store, namespace: &str, commit: &str) -> Vec<Path> {
+    let all = commits(store, namespace);
+    let (_, actions) = all.iter().find(|(name, _)| name == commit).unwrap();
+    let adds = actions.iter().filter_map(|action| action["add"]["path"].as_str());
+    adds.map(|path| Path::from(format!("{namespace}/{path}"))).collect()
+}
+
 fn next_commit(store: &Store, namespace: &str) -> Option<Path> {
     let version = commits(store, namespace).len();
     (version > 0).then(|| Path::from(format!("{namespace}/_delta_log/{version:020}.json")))

@@ -167,6 +167,18 @@ pub(super) fn added_files(store: &Store, namespace: &str) -> BTreeSet<String> {
     added
 }
 
+pub(super) fn files_of(store: &Store, namespace: &str, commit: &str) -> Vec<Path> {
+    let all = versions(store, namespace);
+    let at = all.iter().position(|(name, _)| name == commit).unwrap();
+    let live = |at: usize| -> BTreeSet<Path> {
+        let (_, metadata) = &all[at];
+        let files = current(metadata).map(|snapshot| files(store, namespace, metadata, snapshot));
+        files.unwrap_or_default().into_iter().map(|(_, path)| path).collect()
+    };
+    let before = at.checked_sub(1).map(live).unwrap_or_default();
+    live(at).difference(&before).cloned().collect()
+}
+
 /// Publishes the next version with a snapshot of these manifests.
 fn publish(store: &Store, namespace: &str, operation: &str, manifests: &dyn Fn(i64, i64) -> Vec<Avro>) {
     let mut all = versions(store, namespace);
@@ -327,6 +339,13 @@ pub(super) fn take_out(store: &Store, namespace: &str, how: TakeOut, keep: &[Pat
         files == keep
     };
     match how {
+        TakeOut::Restore if keep.is_empty() => {
+            let mut metadata = metadata.clone();
+            metadata["refs"] = json!({});
+            metadata.as_object_mut().unwrap().remove("current-snapshot-id");
+            let path = Path::from(format!("{namespace}/metadata/v{number}.metadata.json"));
+            write(store, &path, metadata.to_string());
+        }
         TakeOut::Restore => {
             let snapshot = snapshots(&metadata).iter().find(holds_just_these).unwrap();
             let id = snapshot["snapshot-id"].as_i64().unwrap();

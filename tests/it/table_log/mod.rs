@@ -90,6 +90,15 @@ pub(crate) fn added_files(store: &Store, namespace: &str) -> BTreeSet<String> {
     }
 }
 
+/// The data files that a commit has added.
+pub(crate) fn files_of(store: &Store, namespace: &str, commit: &str) -> Vec<Path> {
+    if is_iceberg() {
+        iceberg::files_of(store, namespace, commit)
+    } else {
+        delta::files_of(store, namespace, commit)
+    }
+}
+
 /// Another writer appends a file; `false` when there is no table.
 pub(crate) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>, rows: usize) -> bool {
     if is_iceberg() {
