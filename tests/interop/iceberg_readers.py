@@ -26,7 +26,6 @@ import argparse
 import datetime as dt
 import decimal
 import importlib.util
-import json
 import math
 import os
 import pathlib
@@ -44,7 +43,7 @@ from iceberg_rules.footer import iceberg_struct, read_footer
 from iceberg_rules.manifests import Tree
 from iceberg_rules.metadata import lint_metadata
 from iceberg_rules.report import Report
-from iceberg_rules.values import DECIMAL, FIXED, TIMES, List, Map, Struct, decode, is_nan, leaves
+from iceberg_rules.values import DECIMAL, FIXED, TIMES, List, Map, Struct, decode, leaves
 
 OPERATORS = ("<", "<=", "=", ">=", ">")
 

@@ -20,11 +20,11 @@ from pyiceberg.types import LongType, StringType
 UTC = dt.timezone.utc
 
 
-def rows(start, count):
+def rows(start, count, times=True):
     """Rows sorted by id, with most types, nulls, NaN, negative zeros, long strings and dates before 1970."""
     ids = range(start, start + count)
     instants = [dt.datetime(1969, 12, 31, 12, tzinfo=UTC) + dt.timedelta(hours=7 * (i // 4)) for i in ids]
-    return pa.table(
+    made = pa.table(
         {
             "id": pa.array(ids, pa.int64()),
             "s": [None if i % 7 == 0 else "\u00e4\U0001f600" * (i % 30) + chr(97 + i % 26) for i in ids],
@@ -47,6 +47,7 @@ def rows(start, count):
             "n": pa.array(ids, pa.int32()),
         }
     )
+    return made if times else made.drop_columns(["t"])
 
 
 SPECS = {
@@ -74,37 +75,37 @@ SPECS = {
 }
 
 
-def make(home):
-    """Tables by PyIceberg: {name: metadata location}."""
+def make(home, times=True):
+    """Tables by PyIceberg: {name: metadata location}. Without `times` they have no column of that type, which Spark lacks."""
     home.mkdir(parents=True)
     catalog = SqlCatalog("c", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}/tables")
     catalog.create_namespace("n")
     made = {}
-    schema = rows(0, 9).schema
+    schema = rows(0, 9, times).schema
     flat = catalog.create_table("n.flat", schema)
     with flat.update_sort_order() as update:
         update.asc("id", IdentityTransform())
     for start in (0, 40):
-        flat.append(rows(start, 40))
+        flat.append(rows(start, 40, times))
     flat.delete("id < 5")
-    flat.append(rows(100, 10))
+    flat.append(rows(100, 10, times))
     made["flat"] = flat
     for name, fields in SPECS.items():
         merging = {"commit.manifest-merge.enabled": "true", "commit.manifest.min-count-to-merge": "2"}
         table = catalog.create_table(f"n.{name}", schema, properties=merging)
         with table.update_spec() as update:
-            for column, transform in fields:
+            for column, transform in fields if times else [f for f in fields if f[0] != "t"]:
                 update.add_field(column, transform, None if transform == IdentityTransform() else f"{column}_part")
         for start in (0, 40, 50):
-            table.append(rows(start, 5))
+            table.append(rows(start, 5, times))
         table.delete("id = 3")
-        table.append(rows(70, 5))
+        table.append(rows(70, 5, times))
         made[name] = table
     evolved = catalog.create_table("n.evolved", schema)
-    evolved.append(rows(0, 9))
-    evolved.append(rows(9, 9))
+    evolved.append(rows(0, 9, times))
+    evolved.append(rows(9, 9, times))
     evolved.delete("id >= 9")
-    evolved.overwrite(rows(20, 5))
+    evolved.overwrite(rows(20, 5, times))
     with evolved.update_schema() as update:
         update.add_column("new", StringType())
         update.update_column("n", LongType())
@@ -112,7 +113,7 @@ def make(home):
         update.delete_column("flag")
     with evolved.update_spec() as update:
         update.add_field("kind", IdentityTransform())
-    later = rows(40, 9).drop_columns(["flag"]).append_column("new", pa.array(["n"] * 9))
+    later = rows(40, 9, times).drop_columns(["flag"]).append_column("new", pa.array(["n"] * 9))
     later = later.rename_columns([{"s": "text"}.get(name, name) for name in later.column_names])
     at = later.column_names.index("n")
     evolved.append(later.set_column(at, "n", later["n"].cast(pa.int64())))
