@@ -76,7 +76,7 @@ SPECS = {
 
 
 def make(home, times=True):
-    """Tables by PyIceberg: {name: metadata location}. Without `times` they have no column of that type, which Spark lacks."""
+    """Tables by PyIceberg: {name: metadata location}. Without `times` they have none of that type, which Spark lacks."""
     home.mkdir(parents=True)
     catalog = SqlCatalog("c", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}/tables")
     catalog.create_namespace("n")

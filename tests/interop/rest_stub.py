@@ -300,9 +300,9 @@ class Handler(BaseHTTPRequestHandler):
         token = self.stub.options["token"]
         if token and self.headers.get("Authorization") != f"Bearer {token}":
             return 401, failure(401, "NotAuthorizedException", "no token, or a wrong one")
-        if self.stub.options["delegation"] and kind in ("create", "load", "commit"):
-            if "X-Iceberg-Access-Delegation" not in self.headers:
-                return 400, failure(400, "BadRequestException", "X-Iceberg-Access-Delegation is needed")
+        delegated = "X-Iceberg-Access-Delegation" in self.headers or kind in ("config", "namespace")
+        if self.stub.options["delegation"] and not delegated:
+            return 400, failure(400, "BadRequestException", "X-Iceberg-Access-Delegation is needed")
         return None
 
     def struck(self, record, kind, path, body, fault):
