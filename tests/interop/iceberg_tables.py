@@ -1,0 +1,122 @@
+"""Iceberg tables made by PyIceberg, with most types, partitions, deletes, merged manifests, and changes of schema."""
+
+import datetime as dt
+import decimal
+import math
+
+import pyarrow as pa
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.transforms import (
+    BucketTransform,
+    DayTransform,
+    HourTransform,
+    IdentityTransform,
+    MonthTransform,
+    TruncateTransform,
+    YearTransform,
+)
+from pyiceberg.types import LongType, StringType
+
+UTC = dt.timezone.utc
+
+
+def rows(start, count, times=True):
+    """Rows sorted by id, with most types, nulls, NaN, negative zeros, long strings and dates before 1970."""
+    ids = range(start, start + count)
+    instants = [dt.datetime(1969, 12, 31, 12, tzinfo=UTC) + dt.timedelta(hours=7 * (i // 4)) for i in ids]
+    made = pa.table(
+        {
+            "id": pa.array(ids, pa.int64()),
+            "s": [None if i % 7 == 0 else "\u00e4\U0001f600" * (i % 30) + chr(97 + i % 26) for i in ids],
+            "f": [math.nan if i % 5 == 0 else -0.0 if i % 5 == 1 else i / 3 for i in ids],
+            "g": pa.array([i / 2 for i in ids], pa.float32()),
+            "l": pa.array([[None, [], [i, None]][i % 3] for i in ids], pa.list_(pa.int64())),
+            "m": pa.array([[None, [], [("k", i), ("j", None)]][i % 3] for i in ids], pa.map_(pa.string(), pa.int32())),
+            "st": [None if i % 3 == 0 else {"a": i, "b": None if i % 2 else "z" * i, "c": [{"d": 1.5}]} for i in ids],
+            "ts": pa.array(instants, pa.timestamp("us", "UTC")),
+            "tn": pa.array([instant.replace(tzinfo=None) for instant in instants], pa.timestamp("us")),
+            "t": pa.array([dt.time(i % 24, 1) for i in ids], pa.time64("us")),
+            "d": pa.array([decimal.Decimal(i - 5).scaleb(-2) for i in ids], pa.decimal128(9, 2)),
+            "e": pa.array([decimal.Decimal(i - 5).scaleb(18) for i in ids], pa.decimal128(30, 2)),
+            "day": pa.array([dt.date(1970, 1, 1) + dt.timedelta(days=i - 4) for i in ids]),
+            "b": [b"\xff" * (i % 20) for i in ids],
+            "x": pa.array([bytes([i % 256] * 4) for i in ids], pa.binary(4)),
+            "u": pa.array([bytes([0x80 - i % 256 & 0xFF] * 16) for i in ids], pa.uuid()),
+            "flag": [i % 2 == 0 for i in ids],
+            "kind": ["x" if i < start + count // 2 else "y" for i in ids],
+            "n": pa.array(ids, pa.int32()),
+        }
+    )
+    return made if times else made.drop_columns(["t"])
+
+
+SPECS = {
+    "parted": [
+        ("ts", DayTransform()),
+        ("id", BucketTransform(2)),
+        ("s", TruncateTransform(1)),
+        ("kind", IdentityTransform()),
+    ],
+    "hours": [("ts", HourTransform()), ("tn", MonthTransform()), ("d", TruncateTransform(50))],
+    "buckets": [
+        ("day", YearTransform()),
+        ("u", BucketTransform(2)),
+        ("b", BucketTransform(3)),
+        ("e", BucketTransform(2)),
+    ],
+    "instants": [("ts", IdentityTransform())],
+    "numbers": [("e", IdentityTransform()), ("x", IdentityTransform()), ("n", TruncateTransform(7))],
+    "days": [
+        ("day", IdentityTransform()),
+        ("b", TruncateTransform(2)),
+        ("flag", IdentityTransform()),
+        ("t", IdentityTransform()),
+    ],
+}
+
+
+def make(home, times=True):
+    """Tables by PyIceberg: {name: metadata location}. Without `times` they have none of that type, which Spark lacks."""
+    home.mkdir(parents=True)
+    catalog = SqlCatalog("c", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}/tables")
+    catalog.create_namespace("n")
+    made = {}
+    schema = rows(0, 9, times).schema
+    flat = catalog.create_table("n.flat", schema)
+    with flat.update_sort_order() as update:
+        update.asc("id", IdentityTransform())
+    for start in (0, 40):
+        flat.append(rows(start, 40, times))
+    flat.delete("id < 5")
+    flat.append(rows(100, 10, times))
+    made["flat"] = flat
+    for name, fields in SPECS.items():
+        merging = {"commit.manifest-merge.enabled": "true", "commit.manifest.min-count-to-merge": "2"}
+        table = catalog.create_table(f"n.{name}", schema, properties=merging)
+        with table.update_spec() as update:
+            for column, transform in fields if times else [f for f in fields if f[0] != "t"]:
+                update.add_field(column, transform, None if transform == IdentityTransform() else f"{column}_part")
+        for start in (0, 40, 50):
+            table.append(rows(start, 5, times))
+        table.delete("id = 3")
+        table.append(rows(70, 5, times))
+        made[name] = table
+    evolved = catalog.create_table("n.evolved", schema)
+    evolved.append(rows(0, 9, times))
+    evolved.append(rows(9, 9, times))
+    evolved.delete("id >= 9")
+    evolved.overwrite(rows(20, 5, times))
+    with evolved.update_schema() as update:
+        update.add_column("new", StringType())
+        update.update_column("n", LongType())
+        update.rename_column("s", "text")
+        update.delete_column("flag")
+    with evolved.update_spec() as update:
+        update.add_field("kind", IdentityTransform())
+    later = rows(40, 9, times).drop_columns(["flag"]).append_column("new", pa.array(["n"] * 9))
+    later = later.rename_columns([{"s": "text"}.get(name, name) for name in later.column_names])
+    at = later.column_names.index("n")
+    evolved.append(later.set_column(at, "n", later["n"].cast(pa.int64())))
+    evolved.maintenance.expire_snapshots().by_id(evolved.snapshots()[0].snapshot_id).commit()
+    made["evolved"] = evolved
+    return {name: table.metadata_location for name, table in made.items()}
