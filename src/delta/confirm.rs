@@ -177,7 +177,7 @@ mod tests {
 
     fn walk(steps: &[&str]) -> Result<(), Refusal> {
         let root = Path::from("t");
-        let commit = entry(&marker_of(&decision()), "data/a.parquet");
+        let commit = entry(&Marker::from(&decision()), "data/a.parquet");
         let mut walk = Walk::begin(&root, 10, &commit, &decision()).unwrap()?;
         for (version, step) in (11..).zip(steps) {
             walk.step(version, &actions(step))?;
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn the_entry_must_be_the_decided_one() {
         let root = Path::from("t");
-        let decided = marker_of(&decision());
+        let decided = Marker::from(&decision());
         let begin =
             |marker: &Marker, path: &str| Walk::begin(&root, 10, &entry(marker, path), &decision()).unwrap().err();
         assert_eq!(begin(&decided, "data/a.parquet"), None);
