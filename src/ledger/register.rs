@@ -83,13 +83,15 @@ impl DecisionSummary {
         }
     }
 
-    /// From when on the grace is counted: the store's clock, or where the host's is behind it, the time that
-    /// the recording worker saw. Never later than now.
+    /// From when on the grace is counted: the later of what the store's clock and the recording worker's say, so
+    /// that sources stay too where the host's clock is ahead of the store's; where it is behind, what the worker
+    /// saw. Never later than now.
     pub(crate) fn since(&self, now: Timestamp) -> Timestamp {
-        if self.stored_at <= now {
-            self.stored_at
+        let decided_at = self.decided_at.min(now);
+        if self.stored_at > now {
+            decided_at
         } else {
-            self.decided_at.min(now)
+            self.stored_at.max(decided_at)
         }
     }
 }
@@ -535,4 +537,28 @@ async fn read_floor(store: &dyn ObjectStore, dir: &Path) -> Result<Floor> {
 
 fn floor_number(path: &Path) -> Option<u64> {
     path.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grace_is_counted_from_the_later_clock_that_is_not_ahead_of_now() {
+        let since = |stored_at: i64, decided_at: i64, now: i64| {
+            let decision = DecisionSummary {
+                outcome: Outcome::Data,
+                plan_hash: PlanHash::of(b""),
+                attempt: AttemptId::from_u64(1),
+                stored_at: Timestamp::from_millis(stored_at),
+                decided_at: Timestamp::from_millis(decided_at),
+            };
+            decision.since(Timestamp::from_millis(now)).as_millis()
+        };
+        assert_eq!(since(10, 5, 20), 10, "clocks agree: the work began before the store's object was made");
+        assert_eq!(since(10, 900, 1_000), 900, "the host's clock is ahead of the store's");
+        assert_eq!(since(900, 5, 20), 5, "the host's clock is behind the store's");
+        assert_eq!(since(10, 900, 20), 20, "another worker's clock is ahead of ours");
+        assert_eq!(since(900, 800, 20), 20, "both are");
+    }
 }
