@@ -24,8 +24,17 @@ pub enum Halt {
         /// How.
         detail: String,
     },
-    /// The lane was made with other settings.
-    #[error("settings differ from those the lane was made with. field=`{field}` lane=`{lane}` now=`{now}`")]
+    /// What is kept of the lane was written by a later release.
+    #[error("what is kept of the lane is of a later release than this one: upgrade. {detail}")]
+    LaterRelease {
+        /// What cannot be read.
+        detail: String,
+    },
+    /// The lane was made with other settings, and has plans.
+    #[error(
+        "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. \
+         field=`{field}` lane=`{lane}` now=`{now}`"
+    )]
     SettingsChanged {
         /// The setting.
         field: String,
@@ -34,8 +43,9 @@ pub enum Halt {
         /// Its value in this run.
         now: String,
     },
-    /// An operator has handed the table to another lane.
-    #[error("the table has been handed to another lane. lane=`{lane}`")]
+    /// Another lane has taken this one's place: an operator has adopted the table, or other settings were taken
+    /// before its first plan.
+    #[error("the lane has ended and another one has its table: open the compactor again. lane=`{lane}`")]
     Superseded {
         /// This lane.
         lane: LaneId,
@@ -82,6 +92,16 @@ pub(crate) enum LaneError {
     /// The step failed; it is tried again.
     #[error(transparent)]
     Failed(#[from] Error),
+}
+
+impl LaneError {
+    /// Whether an object that was read is gone, wrong or damaged: to read it again does not help.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Halted(_) => true,
+            Self::Failed(error) => error.kind() == ErrorKind::Data,
+        }
+    }
 }
 
 impl From<LaneError> for Error {

@@ -15,6 +15,7 @@ mod lane_work;
 mod listing;
 mod opening;
 mod progress;
+mod renewal;
 mod run;
 mod shared;
 mod shelf;

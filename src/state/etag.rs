@@ -12,9 +12,9 @@ use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, Up
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{Envelope, Header, Nonce};
-use super::object_store::{malformed, proves_refusal, unknown_outcome};
+use super::object_store::{proves_refusal, unknown_outcome};
 use super::{SaveOutcome, StateKey, StateVersion, StoredState};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Name of the object in the directory of its key; no key contains a `~`.
 const NAME: &str = "~state";
@@ -129,14 +129,13 @@ impl<'a> Tagged<'a> {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(Error::from_store("get", self.key, error)),
         };
-        let envelope = Envelope::decode(&bytes).ok_or_else(|| malformed(self.key))?;
-        Ok(Some((envelope, tag)))
+        Ok(Some((Envelope::read(self.key, &bytes)?, tag)))
     }
 
     fn version(&self, nonce: Nonce, tag: UpdateVersion) -> Result<StateVersion> {
         serde_json::to_string(&Version(nonce.to_string(), tag.e_tag, tag.version))
             .map(StateVersion::new)
-            .map_err(|e| malformed(self.key).with_source(e))
+            .map_err(|e| Error::new(ErrorKind::Internal, "state version cannot be encoded").with_source(e))
     }
 
     fn parse(version: &StateVersion) -> Option<(Nonce, UpdateVersion)> {

@@ -56,6 +56,8 @@ pub enum HealthTopic {
     PlanFailures,
     /// Sources have been set aside.
     Quarantine,
+    /// The state store does not hold what was written into it.
+    StateDamaged,
 }
 
 impl Health {
@@ -82,6 +84,18 @@ impl Health {
             );
             reasons.push(HealthReason::new(
                 HealthTopic::Quarantine,
+                HealthState::Degraded,
+                message,
+            ));
+        }
+        if status.counters.damaged_state > 0 {
+            let message = format!(
+                "{} damaged in the state store, found again in bucket, plan register and table: does something else \
+                 write there?",
+                Counted(status.counters.damaged_state, "value")
+            );
+            reasons.push(HealthReason::new(
+                HealthTopic::StateDamaged,
                 HealthState::Degraded,
                 message,
             ));
@@ -209,7 +223,16 @@ struct Files(usize);
 
 impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} file{}", self.0, if self.0 == 1 { "" } else { "s" })
+        Counted(self.0 as u64, "file").fmt(f)
+    }
+}
+
+/// So many of something.
+struct Counted(u64, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
     }
 }
 
@@ -325,6 +348,20 @@ mod tests {
                 (HealthState::Degraded, vec![message.to_owned()])
             );
         }
+    }
+
+    #[test]
+    fn a_state_that_was_damaged_is_said() {
+        let status = Status {
+            counters: Counters {
+                damaged_state: 2,
+                ..Counters::default()
+            },
+            ..Status::default()
+        };
+        let message = "2 values damaged in the state store, found again in bucket, plan register and table: does \
+                       something else write there?";
+        assert_eq!(assess(&status), (HealthState::Degraded, vec![message.to_owned()]));
     }
 
     #[test]

@@ -248,6 +248,8 @@ pub struct Counters {
     pub malformed_keys: u64,
     /// Messages that could not be read.
     pub bad_messages: u64,
+    /// Objects and entries of the state store that were damaged, and count as lost.
+    pub damaged_state: u64,
     /// Files that a listing found and no notification had announced.
     pub found_by_listing: u64,
     /// When the last notification came.

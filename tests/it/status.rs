@@ -116,6 +116,7 @@ fn a_full_document_is_written_as_it_was() {
             unrelated_keys: 3,
             malformed_keys: 2,
             bad_messages: 1,
+            damaged_state: 0,
             found_by_listing: 5,
             last_event_at: Some(time("2023-11-14T22:00:00.250Z")),
             last_listing_at: None,

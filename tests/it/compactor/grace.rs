@@ -78,7 +78,10 @@ fn the_grace_is_waited_for_where_the_hosts_clock_is_years_ahead_of_the_stores() 
     let read_at = ahead + 1_000;
     let view = block_on(compactor.read_view(&ns("users"), read_at)).unwrap();
     let committed_at = ahead + 30_000;
-    assert_eq!(commits(&work_until(&mut compactor, ahead, committed_at)), [(1, 0, 2, 40)]);
+    assert_eq!(
+        commits(&work_until(&mut compactor, ahead, committed_at)),
+        [(1, 0, 2, 40)]
+    );
     let over = committed_at + GRACE.cast_unsigned();
     assert_eq!(compactor.next_deadline(committed_at), Some(over));
     for mut process in [compactor, world.open(committed_at)] {

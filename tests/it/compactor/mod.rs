@@ -11,6 +11,7 @@ mod run_loop;
 mod send;
 mod settings;
 mod sources;
+mod stuck;
 mod support;
 mod upkeep;
 #[cfg(feature = "testing")]

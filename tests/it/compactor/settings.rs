@@ -70,7 +70,7 @@ fn another_sort_order_is_refused() {
     refused(
         &world,
         other.builder(),
-        "settings differ from those the lane was made with. field=`sortOrder` lane=`ts,id` now=`-ts`",
+        "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. field=`sortOrder` lane=`ts,id` now=`-ts`",
     );
 }
 
@@ -86,7 +86,7 @@ fn another_grammar_is_refused() {
     refused(
         &world,
         builder,
-        "settings differ from those the lane was made with. field=`keyGrammar` \
+        "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. field=`keyGrammar` \
          lane=`data/{namespace}/{timestamp:ms}-{writerId}-{sequence}.parquet` now=`other`",
     );
 }
@@ -133,7 +133,7 @@ fn another_table_location_is_refused() {
     refused(
         &world,
         builder,
-        "settings differ from those the lane was made with. field=`tableLocation` lane=`mem://tables/users` \
+        "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. field=`tableLocation` lane=`mem://tables/users` \
          now=`mem://elsewhere/users`",
     );
 }
