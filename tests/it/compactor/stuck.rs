@@ -10,9 +10,7 @@ use firnline::{
 };
 use futures::executor::block_on;
 
-use super::support::{
-    DAY, END, MINUTE, commits, content, delete, ns, object_key, put, quarantine, sorted, tell, two_good,
-};
+use super::support::{DAY, END, MINUTE, commits, content, delete, ns, put, quarantine, sorted, tell, two_good};
 use crate::world::{HOUR, Row, World, at, parquet_of, work, work_until};
 
 const T: i64 = END + 10 * MINUTE;
