@@ -8,6 +8,7 @@ use crate::compactor::shelf::ShelfEntry;
 use crate::compactor::{Compactor, LaneSlot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::naming::{FileNameParser, ObjectKey, SourceFile};
+use crate::quarantine::QuarantineReason;
 use crate::time::Timestamp;
 use crate::window::{Arrival, Observed};
 
@@ -24,7 +25,11 @@ enum Passage {
     Discard(ObjectKey),
     /// A source that is pending already.
     Pending(SourceFile),
-    Release(ObjectKey),
+    Release {
+        key: ObjectKey,
+        /// Whether nobody can tell if its rows are in the table.
+        in_doubt: bool,
+    },
     Renew(Box<Renewal>),
 }
 
@@ -40,6 +45,11 @@ pub struct DoorReport {
     pub left: usize,
 }
 
+/// What is said of a source of which nobody can tell whether its rows are in the table.
+const IN_DOUBT: &str = ". WARNING: nobody can tell whether its rows are in the table already, and if they are, they \
+                        will be in it TWICE. Look first: read some of its rows and ask the table for them; where it \
+                        has them, `discard` the file instead";
+
 impl Door {
     pub(super) fn renew(renewal: Renewal) -> Self {
         Self {
@@ -52,7 +62,13 @@ impl fmt::Display for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.passage {
             Passage::Discard(key) => write!(f, "discard `{key}`: it stays in the bucket and is never compacted"),
-            Passage::Release(key) => write!(f, "release `{key}`: it is pending again and judged anew"),
+            Passage::Release { key, in_doubt } => {
+                write!(f, "release `{key}`: it is pending again and judged anew")?;
+                match in_doubt {
+                    true => f.write_str(IN_DOUBT),
+                    false => Ok(()),
+                }
+            }
             Passage::Pending(file) => write!(f, "release `{}`: it is pending already", file.key),
             Passage::Renew(renewal) => {
                 let what = match renewal.why {
@@ -80,18 +96,24 @@ impl fmt::Display for Door {
 }
 
 impl Compactor {
-    /// The door by which a source leaves quarantine and is judged anew; of one that is pending, it is planned at once.
+    /// The door by which a source leaves quarantine and is judged anew; one that is pending is planned at once.
+    ///
+    /// Of a source of which nobody can tell whether its rows are in the table (after `adopt`, mostly) the door says so:
+    /// whoever goes through puts them in, also if they were.
     ///
     /// # Errors
     ///
     /// `Invalid` when the key is not in quarantine, or would go straight back.
     pub fn release(&self, key: &ObjectKey) -> Result<Door> {
-        let door = Door {
-            passage: Passage::Release(key.clone()),
+        let door = |in_doubt: bool| Door {
+            passage: Passage::Release {
+                key: key.clone(),
+                in_doubt,
+            },
         };
         if self.malformed.get(key).is_some() {
             return match self.shared.parser.parse(key) {
-                Ok(_) => Ok(door),
+                Ok(_) => Ok(door(false)),
                 Err(_) => Err(Error::new(
                     ErrorKind::Invalid,
                     format!(
@@ -104,7 +126,9 @@ impl Compactor {
             return Ok(Door { passage });
         }
         let lane = self.lane_of(key)?;
-        let below = lane.shelf.get(key).and_then(|entry| {
+        let entry = lane.shelf.get(key);
+        let in_doubt = entry.is_some_and(|entry| matches!(entry.reason, QuarantineReason::BelowBoundary { .. }));
+        let below = entry.and_then(|entry| {
             let boundary = lane.register.floor().boundary?;
             let start = self
                 .tracker
@@ -113,7 +137,7 @@ impl Compactor {
             (start < boundary).then_some(boundary)
         });
         match below {
-            None => Ok(door),
+            None => Ok(door(in_doubt)),
             Some(boundary) => Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
@@ -147,7 +171,7 @@ impl Compactor {
         self.writable()?;
         let report = match door.passage {
             Passage::Discard(key) => self.do_discard(&key)?,
-            Passage::Release(key) => self.do_release(&key, now).await?,
+            Passage::Release { key, .. } => self.do_release(&key, now).await?,
             Passage::Pending(file) => self.do_hurry(&file),
             Passage::Renew(renewal) => self.do_renew(*renewal, now).await?,
         };
