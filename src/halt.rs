@@ -24,6 +24,17 @@ pub enum Halt {
         /// How.
         detail: String,
     },
+    /// The tables are of another format than the settings ask for.
+    #[error(
+        "the tables are not of the format that the settings ask for: set `targetFormat`, or give tables of that format. \
+         targetFormat=`{target}` tables=`{tables}`"
+    )]
+    FormatDiffers {
+        /// `targetFormat` of the settings.
+        target: String,
+        /// The format that the provider's table names.
+        tables: String,
+    },
     /// What is kept of the lane was written by a later release.
     #[error("what is kept of the lane is of a later release than this one: upgrade. {detail}")]
     LaterRelease {
@@ -107,6 +118,8 @@ impl LaneError {
 impl From<LaneError> for Error {
     fn from(error: LaneError) -> Self {
         match error {
+            // Wrong wiring, for the host to correct.
+            LaneError::Halted(halt @ Halt::FormatDiffers { .. }) => Self::wrap(ErrorKind::Invalid, halt),
             LaneError::Halted(halt) => Self::wrap(ErrorKind::Halted, halt),
             LaneError::Failed(error) => error,
         }

@@ -173,6 +173,13 @@ impl Compactor {
         let shared = &self.shared;
         let trouble = |e: Error| Halt::TableTrouble { detail: e.chain() };
         let table = shared.tables.table(namespace).map_err(trouble)?;
+        let target = shared.options.target_format.as_str();
+        if table.format != target {
+            return Err(Halt::FormatDiffers {
+                target: target.to_owned(),
+                tables: table.format,
+            });
+        }
         apart("control", shared.control.url(), "table", &table.location).map_err(trouble)?;
         let sources = sources_url(&shared.bucket, shared.parser.prefix());
         apart("sources", &sources, "table", &table.location).map_err(trouble)?;

@@ -13,7 +13,7 @@ use firnline::parquet::arrow::ArrowWriter;
 use firnline::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use firnline::{
     Compactor, CompactorBuilder, JobReport, MemoryStateStore, ObjectEvent, Options, Place, SortField, StateStore,
-    Timestamp,
+    TableFormat, Timestamp,
 };
 use futures::TryStreamExt;
 use futures::executor::block_on;
@@ -41,6 +41,7 @@ impl World {
             control: Arc::new(InMemory::new()),
             state: Arc::new(MemoryStateStore::new()),
             options: Options::default()
+                .with_target_format(TableFormat::Delta)
                 .with_min_files_to_compact(2)
                 .with_delete_grace_ms(0)
                 .with_sort_order(vec![SortField::ascending("ts"), SortField::ascending("id")]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use firnline::delta::{DeltaOptions, DeltaTables};
 use firnline::object_store::path::Path;
 use firnline::object_store::{Error as StoreError, ObjectStore};
-use firnline::{CompactorBuilder, ErrorKind, EventOutcome, Place, SortField, TimestampUnit};
+use firnline::{CompactorBuilder, ErrorKind, EventOutcome, Place, SortField, TableFormat, TimestampUnit};
 use futures::executor::block_on;
 
 use super::support::{
@@ -110,6 +110,28 @@ impl firnline::FileNameParser for OtherGrammar {
     fn grammar(&self) -> String {
         "other".to_owned()
     }
+}
+
+#[test]
+fn tables_of_another_format_than_the_settings_ask_for_are_refused_naming_both() {
+    let mut world = World::new();
+    world.options = world.options.with_target_format(TableFormat::Iceberg);
+    let mut compactor = world.open(at(END));
+    let (event, _) = world.write_some("users", HOUR + 1, "w1", 0, 3);
+    assert_eq!(tell(&mut compactor, &[event], at(END)), [Err(ErrorKind::Invalid)]);
+    let listed = block_on(compactor.reconcile(at(END))).unwrap();
+    assert_eq!((listed.recorded, listed.deferred), (0, 1));
+    let halts = compactor.status(at(END)).halts;
+    assert_eq!(
+        halts[0].reason,
+        "the tables are not of the format that the settings ask for: set `targetFormat`, or give tables of that \
+         format. targetFormat=`iceberg` tables=`delta`"
+    );
+    assert_eq!(work_until(&mut compactor, at(END), at(END + 3 * DAY)).len(), 0);
+    assert_eq!(content(&world.tables), []);
+    // Nor does a door lead past it.
+    let error = block_on(compactor.adopt(&ns("users"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
 fn place(url: &str, store: &Arc<dyn ObjectStore>) -> Place {
