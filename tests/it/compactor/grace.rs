@@ -220,3 +220,26 @@ fn a_compactor_that_only_reads_writes_nothing() {
         before
     );
 }
+
+#[test]
+fn only_what_was_deleted_is_counted_as_deleted() {
+    let world = world();
+    let mut compactor = world.open(at(END));
+    let (events, _) = two_good(&world, &mut compactor);
+    let committed = at(END + 30_000);
+    assert_eq!(
+        commits(&work_until(&mut compactor, at(END), committed)),
+        [(1, 0, 2, 40)]
+    );
+    let mut other = world.open(committed);
+    super::support::delete(&world.bucket, events[0].key.as_str());
+    let over = committed + GRACE.cast_unsigned();
+    let deleted = |compactor: &mut Compactor| -> Vec<usize> {
+        let reports = work(compactor, over);
+        reports.iter().map(|report| report.reclaimed_sources).collect()
+    };
+    assert_eq!(deleted(&mut compactor).iter().sum::<usize>(), 1);
+    assert_eq!(deleted(&mut other).iter().sum::<usize>(), 0);
+    assert_eq!(world.sources(), Vec::<String>::new());
+    assert_eq!(other.status(over).plans, []);
+}
