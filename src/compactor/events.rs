@@ -106,6 +106,7 @@ impl Compactor {
     pub fn bad_message(&mut self, error: &ParseError) {
         event!(warn, %error, "message could not be read");
         self.counters.bad_messages += 1;
+        self.counters.events_expected = true;
     }
 
     async fn handle_event(
@@ -116,6 +117,7 @@ impl Compactor {
         self.writable()?;
         self.counters.events_received += 1;
         self.counters.last_event_at = Some(now);
+        self.counters.events_expected = true;
         let other_bucket = match (&self.shared.bucket_name, &event.bucket) {
             (Some(ours), Some(theirs)) => ours != theirs,
             _ => false,

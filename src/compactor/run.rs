@@ -30,6 +30,7 @@ impl Compactor {
     ///
     /// `Invalid` or `Unsupported`, when trying again would not help. What can be tried again is.
     pub async fn run(&mut self, source: &dyn EventSource, clock: &dyn Clock) -> Result<()> {
+        self.counters.events_expected = true;
         let mut jobs = FuturesUnordered::new();
         let mut open = true;
         let mut source_from = Timestamp::MIN;

@@ -145,7 +145,7 @@ fn events(counters: &Counters, now: Timestamp) -> Vec<HealthReason> {
             counters.malformed_keys
         ));
     }
-    if counters.found_by_listing > 0 {
+    if counters.found_by_listing > 0 && counters.events_expected {
         let found = Files(usize::try_from(counters.found_by_listing).unwrap_or(usize::MAX));
         messages.push(match counters.last_event_at {
             None => format!("no notification has ever arrived, but a listing found {found}: check notification and queue"),
@@ -324,6 +324,7 @@ mod tests {
         let counters = |last_event_at: Option<&str>| Status {
             counters: Counters {
                 found_by_listing: 1,
+                events_expected: true,
                 last_event_at: last_event_at.map(|t| t.parse().unwrap()),
                 ..Counters::default()
             },
@@ -348,6 +349,18 @@ mod tests {
                 (HealthState::Degraded, vec![message.to_owned()])
             );
         }
+    }
+
+    #[test]
+    fn who_only_lists_misses_no_notifications() {
+        let status = Status {
+            counters: Counters {
+                found_by_listing: 7,
+                ..Counters::default()
+            },
+            ..Status::default()
+        };
+        assert_eq!(assess(&status), (HealthState::Healthy, Vec::new()));
     }
 
     #[test]

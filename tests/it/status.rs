@@ -118,6 +118,7 @@ fn a_full_document_is_written_as_it_was() {
             bad_messages: 1,
             damaged_state: 0,
             found_by_listing: 5,
+            events_expected: true,
             last_event_at: Some(time("2023-11-14T22:00:00.250Z")),
             last_listing_at: None,
         },
