@@ -158,7 +158,7 @@ pub enum BadName {
         rule: String,
     },
     /// The sequence is not a number, or beyond 64 bits.
-    #[error("bad sequence: ASCII digits, at most {max}. sequence=`{sequence}`", max = u64::MAX)]
+    #[error("bad sequence: ASCII digits, at most {max} (64 bits). sequence=`{sequence}`", max = u64::MAX)]
     BadSequence {
         /// As found.
         sequence: String,

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use firnline::testing::VirtualClock;
 use firnline::{
-    Clock, Compactor, DeleteOutcome, Error, ErrorKind, MemoryEventSource, ParseError, Result, SaveOutcome, StateKey,
-    StateStore, StateVersion, StoredState,
+    Clock, Compactor, DeleteOutcome, Error, ErrorKind, HealthState, MemoryEventSource, ParseError, Result, SaveOutcome,
+    StateKey, StateStore, StateVersion, StoredState,
 };
 use futures::stream::BoxStream;
 
