@@ -135,8 +135,8 @@ fn events(counters: &Counters, now: Timestamp) -> Vec<HealthReason> {
     let mut messages = Vec::new();
     if counters.bad_messages > 0 {
         messages.push(format!(
-            "{} messages of the queue could not be read: is its consumer fed by this bucket's notifications only?",
-            counters.bad_messages
+            "{} of the queue could not be read: is its consumer fed by this bucket's notifications only?",
+            Counted(counters.bad_messages, "message")
         ));
     }
     if counters.malformed_keys > 0 {
