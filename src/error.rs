@@ -100,6 +100,11 @@ impl Error {
         matches!(self.0.kind, ErrorKind::Conflict | ErrorKind::Unavailable)
     }
 
+    /// Whether an object is there that is not what it should be: to read it again does not help.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Data | ErrorKind::Unsupported)
+    }
+
     /// The error of an object-store operation on `object`.
     ///
     /// No kind is derived that would prove that a write did not happen: only reading decides that.

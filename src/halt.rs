@@ -24,8 +24,28 @@ pub enum Halt {
         /// How.
         detail: String,
     },
-    /// The lane was made with other settings.
-    #[error("settings differ from those the lane was made with. field=`{field}` lane=`{lane}` now=`{now}`")]
+    /// The tables are of another format than the settings ask for.
+    #[error(
+        "the tables are not of the format that the settings ask for: set `targetFormat`, or give tables of that format. \
+         targetFormat=`{target}` tables=`{tables}`"
+    )]
+    FormatDiffers {
+        /// `targetFormat` of the settings.
+        target: String,
+        /// The format that the provider's table names.
+        tables: String,
+    },
+    /// What is kept of the lane was written by a later release.
+    #[error("what is kept of the lane is of a later release than this one: upgrade. {detail}")]
+    LaterRelease {
+        /// What cannot be read.
+        detail: String,
+    },
+    /// The lane was made with other settings, and has plans.
+    #[error(
+        "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. \
+         field=`{field}` lane=`{lane}` now=`{now}`"
+    )]
     SettingsChanged {
         /// The setting.
         field: String,
@@ -34,8 +54,9 @@ pub enum Halt {
         /// Its value in this run.
         now: String,
     },
-    /// An operator has handed the table to another lane.
-    #[error("the table has been handed to another lane. lane=`{lane}`")]
+    /// Another lane has taken this one's place: an operator has adopted the table, or other settings were taken
+    /// before its first plan.
+    #[error("the lane has ended and another one has its table: open the compactor again. lane=`{lane}`")]
     Superseded {
         /// This lane.
         lane: LaneId,
@@ -84,9 +105,21 @@ pub(crate) enum LaneError {
     Failed(#[from] Error),
 }
 
+impl LaneError {
+    /// Whether an object that was read is gone, wrong or damaged: to read it again does not help.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Halted(_) => true,
+            Self::Failed(error) => error.kind() == ErrorKind::Data,
+        }
+    }
+}
+
 impl From<LaneError> for Error {
     fn from(error: LaneError) -> Self {
         match error {
+            // Wrong wiring, for the host to correct.
+            LaneError::Halted(halt @ Halt::FormatDiffers { .. }) => Self::wrap(ErrorKind::Invalid, halt),
             LaneError::Halted(halt) => Self::wrap(ErrorKind::Halted, halt),
             LaneError::Failed(error) => error,
         }

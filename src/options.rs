@@ -57,7 +57,7 @@ pub struct Options {
     pub min_files_to_compact: usize,
     /// How long after its end a window waits for silent writers.
     pub max_wait_time_ms: u64,
-    /// The format of the tables.
+    /// The format of the tables: that of the [`TableProvider`](crate::TableProvider), else the lane is refused.
     pub target_format: TableFormat,
     /// Keys outside this prefix are not ours. Ends in `/`, or is empty for the whole bucket.
     pub namespace_prefix: String,
@@ -284,6 +284,16 @@ pub enum TableFormat {
     /// Apache Iceberg (the guide's default).
     #[default]
     Iceberg,
+}
+
+impl TableFormat {
+    /// As a [`Table`](crate::Table) names its format.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+            Self::Iceberg => "iceberg",
+        }
+    }
 }
 
 /// How urgent a namespace is: ready windows of a lower number go first.

@@ -21,8 +21,8 @@ const CONCURRENT_REQUESTS: usize = 16;
 /// What became of the sources of a committed plan.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reclaimed {
-    /// Deleted now, or gone before.
-    pub(crate) gone: usize,
+    /// Deleted by this call; others were gone before.
+    pub(crate) deleted: usize,
     /// Kept, since their content is not the one that was merged.
     pub(crate) replaced: Vec<SourceFile>,
 }
@@ -67,10 +67,7 @@ pub(crate) async fn reclaim(
     let mut reclaimed = Reclaimed::default();
     let mut paths = Vec::new();
     for (source, path, found) in looked {
-        let Some(meta) = found else {
-            reclaimed.gone += 1;
-            continue;
-        };
+        let Some(meta) = found else { continue };
         let etag = meta.e_tag.map(ETag::new);
         if etag.as_ref() == Some(&source.etag) {
             paths.push(path);
@@ -83,8 +80,7 @@ pub(crate) async fn reclaim(
             });
         }
     }
-    reclaimed.gone += paths.len();
-    delete_all(bucket.store().as_ref(), paths).await?;
+    reclaimed.deleted = delete_all(bucket.store().as_ref(), paths).await?;
     Ok(reclaimed)
 }
 
@@ -108,21 +104,23 @@ pub(crate) async fn head(store: &dyn ObjectStore, path: &Path) -> Result<Option<
     }
 }
 
-/// Deletes in bulk where the store can; that something is gone already is fine.
-pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<()> {
+/// Deletes in bulk where the store can, and says how many it has deleted; that something is gone already is fine.
+pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Result<usize> {
     if paths.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let first = paths.first().cloned().unwrap_or_default();
     let stream = futures::stream::iter(paths.into_iter().map(Ok)).boxed();
     let mut answers = store.delete_stream(stream);
+    let mut deleted = 0;
     while let Some(answer) = answers.next().await {
         match answer {
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+            Ok(_) => deleted += 1,
+            Err(object_store::Error::NotFound { .. }) => {}
             Err(e) => return Err(Error::from_store("delete", &first, e)),
         }
     }
-    Ok(())
+    Ok(deleted)
 }
 
 /// Data files that attempts which did not make it have left in `dir`: of a decided seq, under another attempt

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use firnline::event::r2;
-use firnline::{Error, ErrorKind, ObjectEvent, Result};
+use firnline::{Error, ErrorKind, ObjectEvent, ParseError, Result};
 use futures::channel::mpsc;
 use futures::executor::block_on;
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -21,11 +21,12 @@ pub(crate) struct Feed {
     count: usize,
 }
 
-/// Notifications that belong together, and lines that are none.
+/// Notifications that belong together, and what was found between them that is none.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) events: Vec<ObjectEvent>,
-    pub(crate) bad: Vec<String>,
+    /// With the number of their line.
+    pub(crate) bad: Vec<(usize, ParseError)>,
 }
 
 impl Feed {
@@ -61,9 +62,11 @@ impl Feed {
             self.count += 1;
             taken += 1;
             if !line.trim_ascii().is_empty() {
-                match r2::parse(&line) {
-                    Ok(events) => batch.events.extend(events),
-                    Err(error) => batch.bad.push(format!("line {}: {error}", self.count)),
+                for event in r2::parse(&line) {
+                    match event {
+                        Ok(event) => batch.events.push(event),
+                        Err(error) => batch.bad.push((self.count, error)),
+                    }
                 }
             }
             next = if taken < BATCH {

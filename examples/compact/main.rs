@@ -326,9 +326,10 @@ impl Host<'_> {
 
     /// Records notifications. What belongs to a halted namespace is shown in the status, and has to come again.
     async fn take_in(&mut self, compactor: &mut Compactor, batch: Batch) -> Result<()> {
-        for line in &batch.bad {
+        for (line, error) in &batch.bad {
             self.report.skipped_lines += 1;
-            self.progress.suspend(|| eprintln!("skipped: {line}"));
+            compactor.bad_message(error);
+            self.progress.suspend(|| eprintln!("skipped: line {line}: {error}"));
         }
         let handled = compactor.handle_events(&batch.events, self.clock.now()).await;
         for error in handled.outcomes().iter().filter_map(|outcome| outcome.as_ref().err()) {

@@ -13,7 +13,7 @@ pub(crate) struct Report {
     plans: BTreeMap<String, Vec<Value>>,
     /// What the operator's doors did.
     pub(crate) doors: Vec<String>,
-    /// Lines of `--events` that are no notifications.
+    /// What stands in `--events` and is no notification.
     pub(crate) skipped_lines: usize,
     /// What is still wrong.
     pub(crate) errors: Vec<String>,

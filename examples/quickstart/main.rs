@@ -48,14 +48,14 @@ fn main() -> Result<()> {
     // The clock is a number: this host sets it, another asks the system.
     let mut now = Timestamp::from_millis(START_MS + 3 * HOUR_MS);
     let mut compactor = block_on(compactor(&home)?.open(now))?;
-    notify(&mut compactor, &shuffled_and_some_twice(&written), now)?;
+    notify(&mut compactor, &shuffled_and_some_twice(&written), now);
     println!("\nThe status while windows wait for their writers:");
     println!("{}", serde_json::to_string_pretty(&compactor.status(now))?);
 
     let mut plans = work_until(&mut compactor, &mut now, START_MS + 4 * HOUR_MS)?;
     let late = write_late(&bucket)?;
     println!("\nA late file arrives: {}", late.key);
-    notify(&mut compactor, std::slice::from_ref(&late.notification), now)?;
+    notify(&mut compactor, std::slice::from_ref(&late.notification), now);
     written.push(late);
     plans.extend(work_until(&mut compactor, &mut now, START_MS + 36 * HOUR_MS)?);
 
@@ -171,17 +171,21 @@ fn compactor(home: &Path) -> Result<CompactorBuilder> {
     Ok(CompactorBuilder::new(bucket, control, tables, state, options))
 }
 
-fn notify(compactor: &mut Compactor, notifications: &[String], now: Timestamp) -> Result<()> {
+fn notify(compactor: &mut Compactor, notifications: &[String], now: Timestamp) {
     let mut events = Vec::new();
     for notification in notifications {
-        events.extend(r2::parse(notification.as_bytes())?);
+        for event in r2::parse(notification.as_bytes()) {
+            match event {
+                Ok(event) => events.push(event),
+                Err(error) => compactor.bad_message(&error),
+            }
+        }
     }
     let handled = block_on(compactor.handle_events(&events, now));
     assert!(
         handled.all_saved(),
         "only now may the messages be acknowledged: {handled:?}"
     );
-    Ok(())
 }
 
 /// Does what is due, then sets the clock to the next deadline, until nothing is due before `until_ms`.

@@ -8,7 +8,7 @@ use crate::compactor::shared::Shared;
 use crate::compactor::shelf::ShelfEntry;
 use crate::compactor::{Compactor, LaneSlot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{ObjectEvent, ObjectEventKind};
+use crate::event::{ObjectEvent, ObjectEventKind, ParseError};
 use crate::halt::LaneError;
 use crate::merge::{SourceError, read_footer};
 use crate::naming::{ETag, FileNameParser, Namespace, NotSourceFile, ObjectKey, SourceFile};
@@ -16,6 +16,7 @@ use crate::options::OnReplaced;
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::head;
 use crate::time::Timestamp;
+use crate::trace::event;
 use crate::window::{Arrival, Observed, WindowTracker};
 
 /// What became of the events of one call, in their order.
@@ -98,6 +99,16 @@ impl Compactor {
         EventsHandled { outcomes }
     }
 
+    /// Counts a message, or a part of one, that could not be read, so that the status says so. For hosts that call
+    /// [`handle_events`](Self::handle_events) themselves; do not acknowledge it, so that its queue's own rule for such
+    /// messages applies.
+    #[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "nobody listens"))]
+    pub fn bad_message(&mut self, error: &ParseError) {
+        event!(warn, %error, "message could not be read");
+        self.counters.bad_messages += 1;
+        self.counters.events_expected = true;
+    }
+
     async fn handle_event(
         &mut self,
         event: &ObjectEvent,
@@ -106,6 +117,7 @@ impl Compactor {
         self.writable()?;
         self.counters.events_received += 1;
         self.counters.last_event_at = Some(now);
+        self.counters.events_expected = true;
         let other_bucket = match (&self.shared.bucket_name, &event.bucket) {
             (Some(ours), Some(theirs)) => ours != theirs,
             _ => false,

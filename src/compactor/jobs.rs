@@ -35,7 +35,7 @@ pub struct JobReport {
     pub voided: Vec<Seq>,
     /// Sources set aside.
     pub quarantined: Vec<(ObjectKey, QuarantineReason)>,
-    /// Sources deleted.
+    /// Sources that this job has deleted; not those that were gone already.
     pub reclaimed_sources: usize,
     /// Leftovers of failed attempts deleted.
     pub swept: usize,
@@ -478,7 +478,7 @@ impl Lane {
         now: Timestamp,
         report: &mut JobReport,
     ) {
-        report.reclaimed_sources += done.gone;
+        report.reclaimed_sources += done.deleted;
         for file in done.replaced {
             // Perhaps nobody has told of the other content: it is judged as if somebody had.
             if self.shelf.get(&file.key).is_none() {

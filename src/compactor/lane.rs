@@ -9,7 +9,7 @@ use crate::compactor::draft::{TakenSource, taken_sources};
 use crate::compactor::lane_state::{Documents, LaneMemory};
 use crate::compactor::progress::Progress;
 use crate::compactor::shared::Shared;
-use crate::compactor::shelf::Shelf;
+use crate::compactor::shelf::{Shelf, ShelfEntry};
 use crate::error::Result;
 use crate::halt::{Halt, LaneError};
 use crate::ids::{LaneId, Seq};
@@ -46,8 +46,10 @@ pub(crate) struct Lane {
     pub(crate) progress: Progress,
     /// Whether a turn is wanted even without a draft: a plan may be undecided.
     pub(crate) unsettled: bool,
-    /// Whether the bucket has to be listed before the next plan, since the state was lost.
+    /// Whether the bucket has to be listed before the next plan, since the state was lost, or some of it.
     pub(crate) to_be_listed: bool,
+    /// How much of the state could not be read when the lane was opened.
+    pub(crate) damaged: usize,
     /// Committed plans whose sources are still to be deleted.
     pub(crate) to_reclaim: BTreeSet<Seq>,
     pub(crate) working: Busy,
@@ -91,12 +93,13 @@ impl Lane {
             },
         );
         let state = shared.state.as_ref();
-        let base = StateKey::new(["lanes", namespace.as_str()]).join(&manifest.lane.to_string());
-        let documents = Documents::open(state, base).await?;
+        let documents = Documents::open(state, Self::state_key(&namespace, manifest.lane)).await?;
         let shelf = Shelf::open(state, documents.base.join("quarantine")).await?;
         let memory = documents.saved.clone().unwrap_or_default();
+        let damaged = documents.damaged() + shelf.damaged;
         let mut lane = Self {
-            to_be_listed: !memory.listed,
+            to_be_listed: !memory.listed || damaged > 0,
+            damaged,
             namespace,
             manifest,
             table,
@@ -116,7 +119,7 @@ impl Lane {
             documents,
             taken: BTreeMap::new(),
         };
-        lane.fill(tracker)?;
+        lane.fill(tracker);
         if let Err(error) = lane.read_register(tracker, now).await {
             match error {
                 LaneError::Halted(halt) => lane.halt(tracker, halt, now),
@@ -124,6 +127,16 @@ impl Lane {
             }
         }
         Ok(lane)
+    }
+
+    /// Under which a lane's documents are kept.
+    pub(crate) fn state_key(namespace: &Namespace, lane: LaneId) -> StateKey {
+        StateKey::new(["lanes", namespace.as_str()]).join(&lane.to_string())
+    }
+
+    /// Takes over what an operator gave up before this lane was made.
+    pub(crate) fn discard_again(&mut self, discarded: Vec<ShelfEntry>) -> Result<()> {
+        discarded.into_iter().try_for_each(|entry| self.shelf.insert(entry))
     }
 
     /// Reads the register from the floor on, and derives from it what is pending and what is to be reclaimed.

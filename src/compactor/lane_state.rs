@@ -64,14 +64,12 @@ impl LaneMemory {
 
 impl Lane {
     /// Hands the saved windows and writers to the tracker.
-    pub(super) fn fill(&self, tracker: &mut WindowTracker) -> Result<()> {
+    pub(super) fn fill(&self, tracker: &mut WindowTracker) {
         for (start, window) in &self.documents.windows {
-            let mut files = Vec::new();
-            for (_, text) in window.document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX)) {
-                files.push(decode::<FileRecord>(text)?);
-            }
-            let record = match window.document.get(WINDOW) {
-                Some(text) => WindowRecord { files, ..decode(text)? },
+            let texts = window.document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX));
+            let files: Vec<FileRecord> = texts.filter_map(|(_, text)| decode(text)).collect();
+            let record = match window.document.get(WINDOW).and_then(decode::<WindowRecord>) {
+                Some(record) => WindowRecord { files, ..record },
                 // A crash came between two chunks: the files are pending all the same.
                 None => record_of_files(*start, files),
             };
@@ -81,7 +79,14 @@ impl Lane {
             // Writers come back with their next file; garbage costs a timeout, not a row.
             tracker.join_roster(&self.namespace, &serde_json::from_str(text).unwrap_or_default());
         }
-        Ok(())
+    }
+
+    /// Removes what could not be read, once it is written down that the bucket has to be listed for it.
+    pub(super) async fn mend(&mut self, store: &dyn StateStore) -> Result<()> {
+        self.memory.listed = false;
+        self.save_memory(store).await?;
+        self.documents.mend(store).await?;
+        self.shelf.mend(store).await
     }
 
     /// Saves a part of the tracker's state.
@@ -140,8 +145,11 @@ impl Lane {
         window.known = wanted.into_keys().collect();
         let mut theirs = Vec::new();
         for (name, text) in window.document.iter() {
-            if name.starts_with(FILE_PREFIX) && !window.known.contains(name) {
-                theirs.push((name.to_owned(), decode::<FileRecord>(text)?));
+            if name.starts_with(FILE_PREFIX)
+                && !window.known.contains(name)
+                && let Some(file) = decode::<FileRecord>(text)
+            {
+                theirs.push((name.to_owned(), file));
             }
         }
         if !theirs.is_empty() {
@@ -158,6 +166,10 @@ impl Lane {
     /// Saves quarantine and memory.
     pub(crate) async fn save(&mut self, store: &dyn StateStore) -> Result<()> {
         self.shelf.save(store).await?;
+        self.save_memory(store).await
+    }
+
+    async fn save_memory(&mut self, store: &dyn StateStore) -> Result<()> {
         if self.documents.saved.as_ref() != Some(&self.memory) {
             let changes = BTreeMap::from([(MEMORY.to_owned(), Some(encode(&self.memory)?))]);
             self.documents.lane.apply(store, &changes).await?;
@@ -177,10 +189,7 @@ impl Documents {
     pub(super) async fn open(store: &dyn StateStore, base: StateKey) -> Result<Self> {
         let lane = Document::open(store, base.join("lane")).await?;
         let roster = Document::open(store, base.join("roster")).await?;
-        let saved = match lane.get(MEMORY) {
-            Some(text) => Some(decode(text)?),
-            None => None,
-        };
+        let saved = lane.get(MEMORY).and_then(decode);
         let all_windows = base.join("windows");
         let depth = all_windows.segments().count();
         let keys: Vec<StateKey> = store.list(&all_windows).try_collect().await?;
@@ -203,8 +212,40 @@ impl Documents {
         })
     }
 
+    /// How much of them could not be read and is lost.
+    pub(super) fn damaged(&self) -> usize {
+        let windows = self.windows.values();
+        let in_windows = windows.map(|window| window.document.damaged() + window.unreadable().count());
+        let memory = usize::from(self.lane.get(MEMORY).is_some() && self.saved.is_none());
+        self.lane.damaged() + memory + self.roster.damaged() + in_windows.sum::<usize>()
+    }
+
+    async fn mend(&mut self, store: &dyn StateStore) -> Result<()> {
+        self.lane.mend(store).await?;
+        self.roster.mend(store).await?;
+        for window in self.windows.values_mut() {
+            window.document.mend(store).await?;
+            let unreadable: BTreeMap<_, _> = window.unreadable().map(|name| (name.to_owned(), None)).collect();
+            if !unreadable.is_empty() {
+                window.document.apply(store, &unreadable).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn window_key(&self, start: Timestamp) -> StateKey {
         self.base.join("windows").join(&start.as_millis().to_string())
+    }
+}
+
+impl WindowDocument {
+    /// The entries that are not what is written there.
+    fn unreadable(&self) -> impl Iterator<Item = &str> {
+        let entries = self.document.iter().filter(|(name, text)| match *name {
+            WINDOW => decode::<WindowRecord>(text).is_none(),
+            _ => decode::<FileRecord>(text).is_none(),
+        });
+        entries.map(|(name, _)| name)
     }
 }
 
@@ -233,8 +274,9 @@ fn encode<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::new(ErrorKind::Internal, "state cannot be encoded").with_source(e))
 }
 
-fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| Error::new(ErrorKind::Data, "state malformed").with_source(e))
+/// Reads an entry; one that is not what was written is lost.
+fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
 }
 
 #[cfg(test)]

@@ -84,7 +84,9 @@ impl Compactor {
                     Ok((Some(EventOutcome::Duplicate | EventOutcome::Ignored), _)) => {}
                     Ok((None, _)) => reconciled.deferred += 1,
                     // A namespace that stands still does not stop the others.
-                    Err(error) if error.kind() == ErrorKind::Halted => reconciled.deferred += 1,
+                    Err(error) if matches!(error.kind(), ErrorKind::Halted | ErrorKind::Invalid) => {
+                        reconciled.deferred += 1;
+                    }
                     Err(error) => return Err(error),
                 }
             }

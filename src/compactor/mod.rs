@@ -16,6 +16,7 @@ mod lane_work;
 mod listing;
 mod opening;
 mod progress;
+mod renewal;
 mod run;
 mod shared;
 mod shelf;

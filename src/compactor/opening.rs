@@ -8,30 +8,38 @@ use object_store::ObjectStore;
 
 use crate::compactor::builder::{Mode, apart, sources_url};
 use crate::compactor::lane::Lane;
-use crate::compactor::lane_work::{Found, LaneWork};
+use crate::compactor::lane_work::{Found, LaneWork, table_error};
 use crate::compactor::shared::Shared;
-use crate::compactor::shelf::Shelf;
+use crate::compactor::shelf::{Shelf, ShelfEntry};
 use crate::compactor::{Compactor, LaneSlot, TableRoot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::halt::{Halt, LaneError};
 use crate::ids::LaneId;
 use crate::ledger::manifest::{self, LaneManifest};
-use crate::ledger::{Register, Standing};
+use crate::ledger::{Register, Standing, ending};
 use crate::naming::Namespace;
 use crate::place::overlap;
 use crate::sink::Table;
 use crate::state::StateKey;
 use crate::status::Counters;
 use crate::time::Timestamp;
+use crate::trace::event;
 use crate::window::{PlanDraft, TrackerKey, WindowSizeChange, WindowSizes, WindowTracker};
 
 /// After this long a lane that could not be opened is tried again.
 const LOOK_AGAIN_MS: u64 = 300_000;
 
+/// How many lanes are followed that have ended one after the other.
+const MOST_SUCCESSORS: usize = 16;
+
 impl Compactor {
     /// Opens every lane whose manifest is in the control prefix.
     pub(super) async fn open(shared: Shared, mode: Mode, now: Timestamp) -> Result<Self> {
-        let malformed = Shelf::open(shared.state.as_ref(), StateKey::new(["malformed"])).await?;
+        let mut malformed = Shelf::open(shared.state.as_ref(), StateKey::new(["malformed"])).await?;
+        let damaged = malformed.damaged;
+        if damaged > 0 && mode == Mode::ReadWrite {
+            malformed.mend(shared.state.as_ref()).await?;
+        }
         let tracker = WindowTracker::new(shared.options.clone());
         let mut compactor = Self {
             shared: Arc::new(shared),
@@ -40,7 +48,10 @@ impl Compactor {
             lanes: BTreeMap::new(),
             roots: BTreeMap::new(),
             malformed,
-            counters: Counters::default(),
+            counters: Counters {
+                damaged_state: damaged as u64,
+                ..Counters::default()
+            },
             listing: false,
             unsaved: BTreeSet::new(),
         };
@@ -72,7 +83,11 @@ impl Compactor {
             Ok(None) => return Ok(()),
             Err(LaneError::Halted(halt)) => halt,
             // An object of this lane that cannot be read is no reason to keep the others closed.
-            Err(LaneError::Failed(error)) if is_unreadable(&error) => Halt::RegisterLost {
+            Err(LaneError::Failed(error)) if error.kind() == ErrorKind::Unsupported => {
+                let detail = error.chain();
+                Halt::LaterRelease { detail }
+            }
+            Err(LaneError::Failed(error)) if error.kind() == ErrorKind::Data => Halt::RegisterLost {
                 detail: format!("the lane cannot be opened: {}", error.chain()),
             },
             Err(LaneError::Failed(error)) => return Err(error),
@@ -102,30 +117,19 @@ impl Compactor {
 
     async fn try_open(&mut self, namespace: &Namespace, now: Timestamp) -> Result<Option<Lane>, LaneError> {
         let shared = Arc::clone(&self.shared);
-        let table = shared
-            .tables
-            .table(namespace)
-            .map_err(|e| Halt::TableTrouble { detail: e.chain() })?;
-        let trouble = |e: Error| Halt::TableTrouble { detail: e.chain() };
-        apart("control", shared.control.url(), "table", &table.location).map_err(trouble)?;
-        let sources = sources_url(&shared.bucket, shared.parser.prefix());
-        apart("sources", &sources, "table", &table.location).map_err(trouble)?;
-        let wanted = LaneManifest {
-            version: 1,
-            lane: LaneId::random(shared.randomness.as_ref()),
-            namespace: namespace.clone(),
-            table_location: table.location.clone(),
-            table_format: table.format.clone(),
-            new_table_uuid: uuid::Builder::from_random_bytes(shared.randomness.random_u128().to_be_bytes()).into_uuid(),
-            window_size_ms: shared.options.window_size_ms,
-            sort_order: shared.options.sort_order.clone(),
-            grammar: shared.parser.grammar(),
-            adopted: false,
-        };
+        let table = self.table_of(namespace)?;
+        let wanted = self.wanted_manifest(namespace, &table);
+        let mut followed = None;
         let manifest = match manifest::read(&shared.control, namespace).await? {
             Some((manifest, made_at)) => {
                 self.refuse_overlap(namespace, &table, Some(made_at))?;
-                manifest
+                let current = self.follow(manifest.clone(), &wanted, &table).await?;
+                if current.lane != manifest.lane {
+                    followed = Some(manifest);
+                }
+                let location = current.table_location.clone();
+                self.roots.insert(namespace.clone(), TableRoot { location, made_at });
+                current
             }
             None if self.mode == Mode::ReadOnly => return Ok(None),
             None => {
@@ -140,8 +144,18 @@ impl Compactor {
             }
         };
         manifest.check(&wanted)?;
-        let made_here = manifest.lane == wanted.lane;
+        let made_here = manifest.lane == wanted.lane && followed.is_none();
         let mut lane = Lane::open(&shared, &mut self.tracker, manifest, table, now).await?;
+        if lane.damaged > 0 {
+            event!(warn, %namespace, damaged = lane.damaged, "state damaged, it is taken for lost");
+            self.counters.damaged_state += lane.damaged as u64;
+            if self.mode == Mode::ReadWrite {
+                lane.mend(shared.state.as_ref()).await?;
+            }
+        }
+        if let Some(followed) = followed {
+            lane.discard_again(self.discarded(namespace, followed.lane).await?)?;
+        }
         if made_here {
             // Nothing can have been known of it before, so nothing can have been lost.
             lane.listed();
@@ -154,10 +168,103 @@ impl Compactor {
         Ok(Some(lane))
     }
 
+    /// The table of a namespace, if it may be written.
+    pub(super) fn table_of(&self, namespace: &Namespace) -> Result<Table, Halt> {
+        let shared = &self.shared;
+        let trouble = |e: Error| Halt::TableTrouble { detail: e.chain() };
+        let table = shared.tables.table(namespace).map_err(trouble)?;
+        let target = shared.options.target_format.as_str();
+        if table.format != target {
+            return Err(Halt::FormatDiffers {
+                target: target.to_owned(),
+                tables: table.format,
+            });
+        }
+        apart("control", shared.control.url(), "table", &table.location).map_err(trouble)?;
+        let sources = sources_url(&shared.bucket, shared.parser.prefix());
+        apart("sources", &sources, "table", &table.location).map_err(trouble)?;
+        Ok(table)
+    }
+
+    /// What a lane that is made now would be.
+    pub(super) fn wanted_manifest(&self, namespace: &Namespace, table: &Table) -> LaneManifest {
+        let shared = &self.shared;
+        LaneManifest {
+            version: 1,
+            lane: LaneId::random(shared.randomness.as_ref()),
+            namespace: namespace.clone(),
+            table_location: table.location.clone(),
+            table_format: table.format.clone(),
+            new_table_uuid: uuid::Builder::from_random_bytes(shared.randomness.random_u128().to_be_bytes()).into_uuid(),
+            window_size_ms: shared.options.window_size_ms,
+            sort_order: shared.options.sort_order.clone(),
+            grammar: shared.parser.grammar(),
+            adopted: false,
+        }
+    }
+
+    /// The lane that a manifest leads to: the one after it, where it has ended before its first plan; and if it has
+    /// no plan and other settings than are wanted now, one with these.
+    async fn follow(
+        &self,
+        mut manifest: LaneManifest,
+        wanted: &LaneManifest,
+        table: &Table,
+    ) -> Result<LaneManifest, LaneError> {
+        let control = &self.shared.control;
+        for _ in 0..MOST_SUCCESSORS {
+            let successor = match ending::successor(control, &manifest).await? {
+                Some(successor) => successor,
+                None => {
+                    let differs = manifest.check(wanted).is_err();
+                    if !differs || self.mode == Mode::ReadOnly || !self.is_unused(&manifest, table).await? {
+                        return Ok(manifest);
+                    }
+                    match ending::end(control, &manifest, wanted).await? {
+                        Some(successor) => successor,
+                        None => return Ok(manifest),
+                    }
+                }
+            };
+            // The way is found from either: this saves steps, unless a door has been gone through meanwhile.
+            if self.mode == Mode::ReadWrite
+                && let Some((named, _)) = manifest::read(control, &manifest.namespace).await?
+                && named.lane == manifest.lane
+            {
+                manifest::replace(control, &successor).await?;
+            }
+            manifest = successor;
+        }
+        Ok(manifest)
+    }
+
+    /// Whether the table knows nothing of a lane. Its register is not looked at.
+    async fn is_unused(&self, manifest: &LaneManifest, table: &Table) -> Result<bool, LaneError> {
+        if manifest.adopted {
+            return Ok(false);
+        }
+        match table.sink.decided(manifest.lane).await.map_err(table_error) {
+            Ok(state) => Ok(state.decided.is_none() && state.other_lanes.is_empty() && !state.superseded),
+            Err(LaneError::Halted(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What an operator has given up of a lane that has ended.
+    pub(super) async fn discarded(&self, namespace: &Namespace, lane: LaneId) -> Result<Vec<ShelfEntry>> {
+        let key = Lane::state_key(namespace, lane).join("quarantine");
+        Ok(Shelf::open(self.shared.state.as_ref(), key).await?.discarded())
+    }
+
     /// Refuses a table root at, above or below that of a namespace whose manifest is older.
     ///
     /// `made_at` is when our own manifest was made, by the store's clock; `None`: not yet.
-    fn refuse_overlap(&self, namespace: &Namespace, table: &Table, made_at: Option<Timestamp>) -> Result<(), Halt> {
+    pub(super) fn refuse_overlap(
+        &self,
+        namespace: &Namespace,
+        table: &Table,
+        made_at: Option<Timestamp>,
+    ) -> Result<(), Halt> {
         for (other, root) in &self.roots {
             let first = made_at.is_none_or(|ours| (root.made_at, other) < (ours, namespace));
             if other != namespace && first && overlap(&root.location, &table.location) {
@@ -183,7 +290,7 @@ impl Compactor {
                 }
                 Ok(None) => {}
                 // Its lane says so when it is opened.
-                Err(error) if is_unreadable(&error) => {}
+                Err(error) if error.is_unreadable() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -268,9 +375,4 @@ async fn lanes_there(shared: &Shared) -> Result<Vec<Namespace>> {
         .iter()
         .filter_map(manifest::namespace_of_dir)
         .collect())
-}
-
-/// Whether an object is there that is not what it should be: to try again does not help.
-fn is_unreadable(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Data | ErrorKind::Unsupported)
 }

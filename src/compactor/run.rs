@@ -30,6 +30,7 @@ impl Compactor {
     ///
     /// `Invalid` or `Unsupported`, when trying again would not help. What can be tried again is.
     pub async fn run(&mut self, source: &dyn EventSource, clock: &dyn Clock) -> Result<()> {
+        self.counters.events_expected = true;
         let mut jobs = FuturesUnordered::new();
         let mut open = true;
         let mut source_from = Timestamp::MIN;
@@ -110,19 +111,24 @@ impl Compactor {
         }
     }
 
-    /// Records a batch and acknowledges the messages that are saved. A message that cannot be read is counted and
-    /// left to its queue.
+    /// Records a batch and acknowledges the messages that are saved. A message of which something cannot be read is
+    /// counted and left to its queue, and what can be read of it recorded.
     async fn handle_batch(&mut self, source: &dyn EventSource, batch: EventBatch, now: Timestamp) {
         let mut events = Vec::new();
-        let mut receipts: Vec<(Receipt, usize)> = Vec::new();
+        let mut receipts: Vec<(Option<Receipt>, usize)> = Vec::new();
         for message in batch.messages {
-            match message.events {
-                Ok(of_message) => {
-                    receipts.push((message.receipt, of_message.len()));
-                    events.extend(of_message);
+            let before = events.len();
+            let mut readable = true;
+            for event in message.events {
+                match event {
+                    Ok(event) => events.push(event),
+                    Err(error) => {
+                        readable = false;
+                        self.bad_message(&error);
+                    }
                 }
-                Err(_) => self.counters.bad_messages += 1,
             }
+            receipts.push((readable.then_some(message.receipt), events.len() - before));
         }
         let handled = self.handle_events(&events, now).await;
         let mut outcomes = handled.outcomes().iter();
@@ -130,7 +136,7 @@ impl Compactor {
             .into_iter()
             .filter_map(|(receipt, count)| {
                 let of_message: Vec<_> = outcomes.by_ref().take(count).collect();
-                of_message.iter().all(|outcome| outcome.is_ok()).then_some(receipt)
+                receipt.filter(|_| of_message.iter().all(|outcome| outcome.is_ok()))
             })
             .collect();
         // Messages whose acknowledgement is lost come again and are recognised.

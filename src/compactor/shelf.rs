@@ -20,6 +20,8 @@ pub(crate) struct Shelf {
     entries: BTreeMap<ObjectKey, ShelfEntry>,
     document: Document,
     changed: BTreeMap<String, Option<String>>,
+    /// How much of it could not be read and is lost.
+    pub(crate) damaged: usize,
 }
 
 /// One source in quarantine.
@@ -70,16 +72,30 @@ impl Shelf {
     pub(crate) async fn open(store: &dyn StateStore, base: StateKey) -> Result<Self> {
         let document = Document::open(store, base).await?;
         let mut entries = BTreeMap::new();
+        let mut changed = BTreeMap::new();
         for (key, text) in document.iter() {
-            let entry: ShelfEntry = serde_json::from_str(text)
-                .map_err(|e| Error::new(ErrorKind::Data, format!("state malformed. entry=`{key}`")).with_source(e))?;
-            entries.insert(entry.key.clone(), entry);
+            match serde_json::from_str::<ShelfEntry>(text) {
+                Ok(entry) => {
+                    entries.insert(entry.key.clone(), entry);
+                }
+                // Its file is judged anew.
+                Err(_) => {
+                    changed.insert(key.to_owned(), None);
+                }
+            }
         }
         Ok(Self {
+            damaged: document.damaged() + changed.len(),
             entries,
             document,
-            changed: BTreeMap::new(),
+            changed,
         })
+    }
+
+    /// Removes what could not be read.
+    pub(crate) async fn mend(&mut self, store: &dyn StateStore) -> Result<()> {
+        self.document.mend(store).await?;
+        self.save(store).await
     }
 
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&ShelfEntry> {

@@ -76,14 +76,12 @@ impl Upkeep {
         let decided = |seq| register.decision(seq).map(|decision| decision.attempt);
         for (seq, paths) in orphans(store, dir, register.lane(), decided, older_than).await? {
             confirm(self.sink.as_ref(), &register.known_decision(seq).await?).await?;
-            self.done.swept += paths.len();
-            delete_all(store, paths).await?;
+            self.done.swept += delete_all(store, paths).await?;
         }
         let over = |seq| seq <= register.floor().seq || register.decision(seq).is_some();
         for dir in [register.attempts_dir(), register.scratch_dir()] {
             let paths = leftovers(register.store().as_ref(), &dir, over, older_than).await?;
-            self.done.swept += paths.len();
-            delete_all(register.store().as_ref(), paths).await?;
+            self.done.swept += delete_all(register.store().as_ref(), paths).await?;
         }
         Ok(())
     }

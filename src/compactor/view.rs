@@ -22,7 +22,8 @@ pub struct ReadView {
     pub table_version: Option<u64>,
     /// The raw files to be read beside it, in order.
     pub files: Vec<SourceFile>,
-    /// Until then every file of the view is there.
+    /// Until then every file of the view is there: the grace as it is counted before a deletion, less a tenth of it
+    /// for clocks that differ while a plan is being merged.
     pub expires_at: Timestamp,
 }
 

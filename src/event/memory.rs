@@ -18,7 +18,7 @@ use crate::error::Result;
 #[derive(Clone, Default)]
 pub struct MemoryEventSource(Arc<Mutex<State>>);
 
-type Body = Result<Vec<ObjectEvent>, ParseError>;
+type Body = Vec<Result<ObjectEvent, ParseError>>;
 
 #[derive(Default)]
 struct State {
@@ -35,14 +35,15 @@ impl MemoryEventSource {
     pub fn new(messages: impl IntoIterator<Item = Vec<ObjectEvent>>) -> Self {
         let source = Self::default();
         for events in messages {
-            source.push(Ok(events));
+            source.push(events.into_iter().map(Ok));
         }
         source.close();
         source
     }
 
     /// Adds a message, readable or not, also to a closed source.
-    pub fn push(&self, message: Result<Vec<ObjectEvent>, ParseError>) -> Receipt {
+    pub fn push(&self, message: impl IntoIterator<Item = Result<ObjectEvent, ParseError>>) -> Receipt {
+        let message = message.into_iter().collect();
         let mut state = self.lock();
         let number = state.sent;
         state.sent += 1;
@@ -184,7 +185,7 @@ mod tests {
         let source = MemoryEventSource::default();
         assert!(source.next_batch().now_or_never().is_none());
         let waiting = source.next_batch();
-        source.push(Ok(vec![ObjectEvent::created("a")]));
+        source.push([Ok(ObjectEvent::created("a"))]);
         assert_eq!(block_on(waiting).unwrap().unwrap().messages.len(), 1);
         source.close();
         assert_eq!(receipts(&source), None);

@@ -127,14 +127,14 @@ pub struct EventBatch {
     pub messages: Vec<EventMessage>,
 }
 
-/// One message. A message that could not be read is reported by itself and never acknowledged, so that the
-/// queue's own rule for such messages applies; the others proceed.
+/// One message. What could not be read of it is reported by itself, and then it is never acknowledged, so that the
+/// queue's own rule for such messages applies; all else proceeds.
 #[derive(Debug)]
 pub struct EventMessage {
     /// For its acknowledgement.
     pub receipt: Receipt,
-    /// What it says.
-    pub events: Result<Vec<ObjectEvent>, ParseError>,
+    /// What it says: a result for each notification in it.
+    pub events: Vec<Result<ObjectEvent, ParseError>>,
 }
 
 /// Why a message could not be read.

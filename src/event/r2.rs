@@ -10,14 +10,14 @@ use crate::naming::{ETag, ObjectKey};
 
 /// Reads one message body: a notification, or an array of them. Unknown fields are ignored.
 ///
-/// # Errors
-///
-/// [`ParseError`] names the field; leave the message to the queue's rule for messages that cannot be read.
-pub fn parse(body: &[u8]) -> Result<Vec<ObjectEvent>, ParseError> {
-    let value: Value = serde_json::from_slice(body).map_err(|e| ParseError::NotJson { detail: e.to_string() })?;
-    match value {
-        Value::Array(notifications) => notifications.iter().map(notification).collect(),
-        one => Ok(vec![notification(&one)?]),
+/// One result for each notification: a bad one is no reason to lose the others. A body that is no JSON is one bad
+/// notification. [`ParseError`] names the field; hand it to [`Compactor::bad_message`](crate::Compactor::bad_message),
+/// and leave the message to the queue's rule for messages that cannot be read.
+pub fn parse(body: &[u8]) -> Vec<Result<ObjectEvent, ParseError>> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Array(notifications)) => notifications.iter().map(notification).collect(),
+        Ok(one) => vec![notification(&one)],
+        Err(e) => vec![Err(ParseError::NotJson { detail: e.to_string() })],
     }
 }
 
@@ -89,8 +89,13 @@ mod tests {
         "object":{"key":"my-new-object","size":65536,"eTag":"c846ff7a18f28c2e262116d6e8719ef0"},
         "eventTime":"2024-05-24T19:36:44.379Z","copySource":{"bucket":"my-bucket","object":"my-original-object"}}"#;
 
+    /// All notifications of a body, or the first that is bad.
+    fn all(body: &[u8]) -> Result<Vec<ObjectEvent>, ParseError> {
+        parse(body).into_iter().collect()
+    }
+
     fn action(action: &str) -> Result<Vec<ObjectEvent>, ParseError> {
-        parse(format!(r#"{{"action":"{action}","object":{{"key":"k"}}}}"#).as_bytes())
+        all(format!(r#"{{"action":"{action}","object":{{"key":"k"}}}}"#).as_bytes())
     }
 
     #[test]
@@ -103,12 +108,25 @@ mod tests {
             kind: ObjectEventKind::Created,
             event_time: Some(Timestamp::from_millis(1_716_579_404_379)),
         };
-        assert_eq!(parse(COPY.as_bytes()).unwrap(), std::slice::from_ref(&event));
+        assert_eq!(all(COPY.as_bytes()).unwrap(), std::slice::from_ref(&event));
         assert_eq!(
-            parse(format!("[{COPY},{COPY}]").as_bytes()).unwrap(),
+            all(format!("[{COPY},{COPY}]").as_bytes()).unwrap(),
             [event.clone(), event]
         );
-        assert_eq!(parse(b"[]").unwrap(), []);
+        assert_eq!(parse(b"[]"), []);
+    }
+
+    #[test]
+    fn a_bad_notification_among_others_is_bad_alone() {
+        let good = |key: &str| format!(r#"{{"action":"PutObject","object":{{"key":"{key}"}}}}"#);
+        let body = format!(r#"[{},{{"action":"WeirdNewAction"}},{}]"#, good("a"), good("b"));
+        let mut parsed = parse(body.as_bytes());
+        assert_eq!(parsed.remove(0), Ok(ObjectEvent::created("a")));
+        assert_eq!(parsed.pop(), Some(Ok(ObjectEvent::created("b"))));
+        assert!(matches!(
+            parsed.as_slice(),
+            [Err(ParseError::BadField { field: "action", .. })]
+        ));
     }
 
     #[test]
@@ -127,7 +145,7 @@ mod tests {
             action("GetObject").unwrap_err().to_string(),
             "notification field malformed: must be an object-create or object-delete action. field=`action` value=`GetObject`"
         );
-        let missing = |body: &str| parse(body.as_bytes()).unwrap_err();
+        let missing = |body: &str| all(body.as_bytes()).unwrap_err();
         assert_eq!(missing("{}"), ParseError::MissingField { field: "action" });
         assert_eq!(missing("7"), ParseError::MissingField { field: "action" });
         assert_eq!(

@@ -101,17 +101,36 @@ pub(crate) async fn read(control: &Place, namespace: &Namespace) -> Result<Optio
     let Some((bytes, meta)) = objects::read(control.store().as_ref(), &path).await? else {
         return Ok(None);
     };
-    let manifest: LaneManifest = objects::decode(&path, &bytes)?;
-    if manifest.version != 1 {
+    Ok(Some((decode(&path, &bytes)?, meta.last_modified.into())))
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<LaneManifest> {
+    // The version first: what else stands in a later one is not known here.
+    let Versioned { version } = objects::decode(path, bytes)?;
+    if version != 1 {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!(
-                "lane manifest of a later version. object=`{path}` version=`{}`",
-                manifest.version
-            ),
+            format!("lane manifest of a later version. object=`{path}` version=`{version}`"),
         ));
     }
-    Ok(Some((manifest, meta.last_modified.into())))
+    objects::decode(path, bytes)
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// The lanes of a namespace that have objects in their directory, in no order.
+pub(crate) async fn lanes_of(control: &Place, namespace: &Namespace) -> Result<Vec<LaneId>> {
+    let dir = lane_dir(control, namespace)?;
+    let listed = control.store().list_with_delimiter(Some(&dir)).await;
+    let listed = listed.map_err(|e| Error::from_store("list", &dir, e))?;
+    let ids = listed
+        .common_prefixes
+        .iter()
+        .filter_map(|dir| dir.filename()?.parse().ok());
+    Ok(ids.collect())
 }
 
 /// Creates the manifest of a namespace, or reads that of whoever was first.
@@ -119,7 +138,7 @@ pub(crate) async fn create(control: &Place, wanted: &LaneManifest) -> Result<Lan
     let path = manifest_path(control, &wanted.namespace)?;
     match objects::create_once(control.store().as_ref(), &path, objects::encode(wanted)?).await? {
         Created::Ours => Ok(wanted.clone()),
-        Created::Theirs(bytes) => objects::decode(&path, &bytes),
+        Created::Theirs(bytes) => decode(&path, &bytes),
     }
 }
 
@@ -132,10 +151,10 @@ pub(crate) async fn replace(control: &Place, wanted: &LaneManifest) -> Result<()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn manifest() -> LaneManifest {
+    pub(in crate::ledger) fn manifest() -> LaneManifest {
         LaneManifest {
             version: 1,
             lane: LaneId::from_u128(7),
@@ -159,8 +178,19 @@ mod tests {
         wanted.sort_order = vec![SortField::descending("ts")];
         assert_eq!(
             manifest().check(&wanted).unwrap_err().to_string(),
-            "settings differ from those the lane was made with. field=`sortOrder` lane=`ts` now=`-ts`"
+            "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. \
+             field=`sortOrder` lane=`ts` now=`-ts`"
         );
+    }
+
+    #[test]
+    fn a_later_version_is_refused_whatever_it_holds_and_garbage_is_bad_data() {
+        let path = Path::from("lanes/u/lane.json");
+        let later = decode(&path, br#"{"version":2,"lanes":[]}"#).unwrap_err();
+        assert_eq!(later.kind(), ErrorKind::Unsupported);
+        for garbage in [&b""[..], b"{\"version\":1", b"{\"version\":1}"] {
+            assert_eq!(decode(&path, garbage).unwrap_err().kind(), ErrorKind::Data);
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! {control}/lanes/{lane}/lane.json                          the manifest, put-if-absent
-//! {control}/lanes/{lane}/{laneId}/plans/{seq}.json          one immutable plan per seq, put-if-absent
+//! {control}/lanes/{lane}/{laneId}/plans/{seq}.json          one immutable plan per seq, put-if-absent; in place
+//!                                                           of the first, the lane that has followed this one
 //!                                /decided/{seq}.json        what the table said, put-if-absent
 //!                                /floor/{seq}.json          up to where plans and decisions are pruned
 //!                                /window-sizes/{n}.json     later window sizes
@@ -13,6 +14,7 @@
 //! ```
 
 mod check;
+pub(crate) mod ending;
 pub(crate) mod manifest;
 pub(crate) mod objects;
 mod register;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::halt::{Halt, LaneError};
 use crate::ids::{AttemptId, LaneId, PlanHash, Seq};
+use crate::ledger::ending::is_ending;
 use crate::ledger::manifest;
 use crate::ledger::objects::{self, Created};
 use crate::naming::{ETag, Namespace, ObjectKey};
@@ -83,13 +84,15 @@ impl DecisionSummary {
         }
     }
 
-    /// From when on the grace is counted: the store's clock, or where the host's is behind it, the time that
-    /// the recording worker saw. Never later than now.
+    /// From when on the grace is counted: the later of what the store's clock and the recording worker's say, so
+    /// that sources stay too where the host's clock is ahead of the store's; where it is behind, what the worker
+    /// saw. Never later than now.
     pub(crate) fn since(&self, now: Timestamp) -> Timestamp {
-        if self.stored_at <= now {
-            self.stored_at
+        let decided_at = self.decided_at.min(now);
+        if self.stored_at > now {
+            decided_at
         } else {
-            self.decided_at.min(now)
+            self.stored_at.max(decided_at)
         }
     }
 }
@@ -116,7 +119,7 @@ pub(crate) enum Verdict {
 impl Register {
     /// The register of `lane`, nothing of it read yet but the floor.
     pub(crate) async fn open(control: &Place, namespace: &Namespace, lane: LaneId) -> Result<Self> {
-        let dir = manifest::lane_dir(control, namespace)?.join(lane.to_string());
+        let dir = Self::dir_of(control, namespace, lane)?;
         let store = Arc::clone(control.store());
         let floor = read_floor(store.as_ref(), &dir).await?;
         Ok(Self {
@@ -129,6 +132,11 @@ impl Register {
             decisions: BTreeMap::new(),
             windows: BTreeMap::new(),
         })
+    }
+
+    /// Where the register of a lane lies.
+    pub(crate) fn dir_of(control: &Place, namespace: &Namespace, lane: LaneId) -> Result<Path> {
+        Ok(manifest::lane_dir(control, namespace)?.join(lane.to_string()))
     }
 
     pub(crate) fn lane(&self) -> LaneId {
@@ -210,6 +218,30 @@ impl Register {
         }
     }
 
+    /// Reads on as far as plans can be read, whatever may be wrong with the register: for a lane that is to end.
+    /// Decisions are left to be loaded one by one.
+    pub(crate) async fn salvage(&mut self) -> Result<()> {
+        match self.refresh().await {
+            Err(LaneError::Failed(error)) if !error.is_unreadable() => return Err(error),
+            _ => {}
+        }
+        loop {
+            let seq = self.head().next();
+            let read = objects::read(self.store.as_ref(), &self.plan_path(seq)).await;
+            let bytes = match read {
+                Ok(Some((bytes, _))) => bytes,
+                Ok(None) => return Ok(()),
+                Err(error) if error.is_unreadable() => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            match self.add_plan(seq, &bytes) {
+                Ok(_) => {}
+                Err(LaneError::Failed(error)) if !error.is_unreadable() => return Err(error),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
     /// Decisions of known plans that were missing when those were read: at most the newest plan's.
     async fn read_decisions(&mut self) -> Result<(), LaneError> {
         loop {
@@ -251,6 +283,9 @@ impl Register {
     /// Takes up the plan object of the next seq.
     fn add_plan(&mut self, seq: Seq, bytes: &Bytes) -> Result<Plan, LaneError> {
         let wrong = |detail: String| Halt::RegisterWrong { seq, detail };
+        if seq == Seq::new(1) && is_ending(bytes) {
+            return Err(Halt::Superseded { lane: self.lane }.into());
+        }
         let plan = Plan::decode(bytes).map_err(|e| match e.kind() {
             ErrorKind::Data => LaneError::Halted(wrong(e.chain())),
             _ => LaneError::Failed(e),
@@ -388,6 +423,14 @@ impl Register {
         Ok(decision)
     }
 
+    /// The decision of a seq, compared with its plan; `None` if there is none.
+    pub(crate) async fn decision_of(&self, seq: Seq) -> Result<Option<Decision>, LaneError> {
+        match self.load_decision(seq).await? {
+            Some(_) => self.known_decision(seq).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Forgets everything up to `floor`, which has been made durable before anything is deleted.
     pub(crate) async fn prune(&mut self, floor: Floor) -> Result<(), LaneError> {
         let path = self.dir.clone().join("floor").join(format!("{}.json", floor.seq));
@@ -468,6 +511,28 @@ impl Register {
         }
     }
 
+    /// All that was judged when the lane was adopted, of whatever window; `None` if some of it cannot be read.
+    pub(crate) async fn all_settled(&self) -> Result<Option<Vec<SettledSource>>> {
+        let dir = self.dir.clone().join("settled");
+        let listed = self.store.list(Some(&dir)).try_collect::<Vec<_>>().await;
+        let listed = listed.map_err(|e| Error::from_store("list", &dir, e))?;
+        let mut settled = Vec::new();
+        for meta in listed {
+            let path = meta.location;
+            let read = match objects::read(self.store.as_ref(), &path).await {
+                Ok(Some((bytes, _))) => objects::decode::<Vec<SettledSource>>(&path, &bytes),
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(of_window) => settled.extend(of_window),
+                Err(error) if error.is_unreadable() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(settled))
+    }
+
     /// Records what was judged of a window's sources, while the lane is being adopted.
     pub(crate) async fn put_settled(&self, window_start: Timestamp, sources: &[SettledSource]) -> Result<()> {
         let path = self.settled_path(window_start);
@@ -492,7 +557,7 @@ impl Register {
         &self.store
     }
 
-    fn plan_path(&self, seq: Seq) -> Path {
+    pub(super) fn plan_path(&self, seq: Seq) -> Path {
         self.dir.clone().join("plans").join(format!("{seq}.json"))
     }
 
@@ -535,4 +600,32 @@ async fn read_floor(store: &dyn ObjectStore, dir: &Path) -> Result<Floor> {
 
 fn floor_number(path: &Path) -> Option<u64> {
     path.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grace_is_counted_from_the_later_clock_that_is_not_ahead_of_now() {
+        let since = |stored_at: i64, decided_at: i64, now: i64| {
+            let decision = DecisionSummary {
+                outcome: Outcome::Data,
+                plan_hash: PlanHash::of(b""),
+                attempt: AttemptId::from_u64(1),
+                stored_at: Timestamp::from_millis(stored_at),
+                decided_at: Timestamp::from_millis(decided_at),
+            };
+            decision.since(Timestamp::from_millis(now)).as_millis()
+        };
+        assert_eq!(
+            since(10, 5, 20),
+            10,
+            "clocks agree: the work began before the store's object was made"
+        );
+        assert_eq!(since(10, 900, 1_000), 900, "the host's clock is ahead of the store's");
+        assert_eq!(since(900, 5, 20), 5, "the host's clock is behind the store's");
+        assert_eq!(since(10, 900, 20), 20, "another worker's clock is ahead of ours");
+        assert_eq!(since(900, 800, 20), 20, "both are");
+    }
 }

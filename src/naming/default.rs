@@ -57,7 +57,7 @@ impl DefaultFileNames {
             timestamp: text.to_owned(),
             hint,
         };
-        let value = parse_digits(text).ok_or_else(|| bad("ASCII digits, at most 20".to_owned()))?;
+        let value = parse_digits(text).ok_or_else(|| bad(format!("ASCII digits, at most {} (64 bits)", u64::MAX)))?;
         to_timestamp(value, self.unit).ok_or_else(|| {
             let units = [
                 TimestampUnit::Seconds,
@@ -266,6 +266,10 @@ mod tests {
             let message = malformed(&format!("data/u/1700001235000-w-{sequence}.parquet"));
             assert!(message.starts_with("bad sequence"), "{message}");
         }
+        assert_eq!(
+            malformed("data/u/1700001235000-w-99999999999999999999.parquet"),
+            "bad sequence: ASCII digits, at most 18446744073709551615 (64 bits). sequence=`99999999999999999999`"
+        );
         for timestamp in ["", "+1700001235000", "17000012e5000", "\u{661}"] {
             let message = malformed(&format!("data/u/{timestamp}-w-1.parquet"));
             assert!(message.starts_with("bad timestamp: ASCII digits"), "{message}");

@@ -157,8 +157,8 @@ pub enum BadName {
         /// The rule it breaks.
         rule: String,
     },
-    /// The sequence is not a number.
-    #[error("bad sequence: ASCII digits, at most 20. sequence=`{sequence}`")]
+    /// The sequence is not a number, or beyond 64 bits.
+    #[error("bad sequence: ASCII digits, at most {max} (64 bits). sequence=`{sequence}`", max = u64::MAX)]
     BadSequence {
         /// As found.
         sequence: String,

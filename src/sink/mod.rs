@@ -96,7 +96,7 @@ pub struct Table {
     /// The table's root as a URL without trailing slash (`s3://bucket/tables/users`, `file:///srv/tables/users`):
     /// compared with other places, never opened.
     pub location: String,
-    /// The format, as it is written into the lane's manifest (`delta`).
+    /// The format, as it is written into the lane's manifest (`delta`): that of the settings' `targetFormat`.
     pub format: String,
     /// The sink.
     pub sink: Arc<dyn TableSink>,

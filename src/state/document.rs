@@ -40,11 +40,11 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Reads the document under `base`; it is empty if there is none.
+    /// Reads the document under `base`; it is empty if there is none. A chunk that is damaged has no entries.
     ///
     /// # Errors
     ///
-    /// `Unavailable` to be tried again; `Data` if a chunk is not one, `Unsupported` if it is of a later form.
+    /// `Unavailable` to be tried again; `Unsupported` if a chunk is of a later form.
     pub(crate) async fn open(store: &dyn StateStore, base: StateKey) -> Result<Self> {
         Self::open_with_limit(store, base, MAX_STATE_VALUE_BYTES).await
     }
@@ -85,6 +85,33 @@ impl Document {
             .collect();
         self.index();
         self.stale = false;
+        Ok(())
+    }
+
+    /// How many chunks are damaged, so that what they held is lost.
+    pub(crate) fn damaged(&self) -> usize {
+        self.chunks.values().filter(|chunk| chunk.damaged).count()
+    }
+
+    /// Removes damaged chunks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub(crate) async fn mend(&mut self, store: &dyn StateStore) -> Result<()> {
+        let damaged = self.chunks.iter().filter(|(_, chunk)| chunk.damaged);
+        let damaged: Vec<_> = damaged
+            .map(|(number, chunk)| (*number, chunk.version.clone()))
+            .collect();
+        for (number, version) in damaged {
+            self.stale = true;
+            if store.delete(&self.key_of(number), &version).await? == DeleteOutcome::Conflict {
+                // Another worker has mended it.
+                return self.reload(store).await;
+            }
+            self.chunks.remove(&number);
+            self.stale = false;
+        }
         Ok(())
     }
 
@@ -146,7 +173,7 @@ impl Document {
                     let SaveOutcome::Saved(version) = store.save(&key, sheet.encode(&key)?, version).await? else {
                         return Ok(false);
                     };
-                    self.replace(number, Some(Chunk { version, sheet }));
+                    self.replace(number, Some(Chunk::new(version, sheet)));
                 }
             }
         }
@@ -279,17 +306,34 @@ type Wanted = BTreeMap<String, Option<Box<RawValue>>>;
 struct Chunk {
     version: StateVersion,
     sheet: Sheet,
+    /// Whether it is not what was written.
+    damaged: bool,
 }
 
 impl Chunk {
+    fn new(version: StateVersion, sheet: Sheet) -> Self {
+        Self {
+            version,
+            sheet,
+            damaged: false,
+        }
+    }
+
     async fn load(store: &dyn StateStore, key: &StateKey) -> Result<Option<Self>> {
         let Some(stored) = store.load(key).await? else {
             return Ok(None);
         };
-        Ok(Some(Self {
-            version: stored.version,
-            sheet: Sheet::decode(key, &stored.bytes)?,
-        }))
+        let sheet = match Sheet::decode(key, &stored.bytes) {
+            Ok(sheet) => sheet,
+            Err(error) if error.kind() == ErrorKind::Data => {
+                return Ok(Some(Self {
+                    damaged: true,
+                    ..Self::new(stored.version, Sheet::default())
+                }));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Self::new(stored.version, sheet)))
     }
 }
 
@@ -424,6 +468,37 @@ mod tests {
         block_on(document.apply(&store, &changes(&[("3", Some("33")), ("4", Some("4"))]))).unwrap();
         block_on(document.apply(&store, &changes(&[("nobody", None)]))).unwrap();
         assert_eq!(faults.operations(), before + 1);
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_lost_alone_and_can_be_written_or_mended() {
+        let store = MemoryStateStore::new();
+        let all: Changes = (0..10).map(|n| (n.to_string(), Some(n.to_string()))).collect();
+        block_on(open(&store).apply(&store, &all)).unwrap();
+        let damage = |bytes: &'static str| {
+            let key = base().join("1");
+            let version = block_on(store.load(&key)).unwrap().unwrap().version;
+            let saved = block_on(store.save(&key, bytes.into(), Some(&version))).unwrap();
+            assert!(matches!(saved, SaveOutcome::Saved(_)));
+        };
+        damage("{\"trunc");
+        let mut document = open(&store);
+        let left = content(&document).len();
+        assert_eq!((document.damaged(), chunk_count(&store)), (1, 3));
+        assert!(left < 10, "{left}");
+        block_on(document.apply(&store, &all)).unwrap();
+        assert_eq!(document.damaged(), 0);
+        let mut document = open(&store);
+        assert_eq!((document.damaged(), content(&document).len()), (0, 10));
+        damage("");
+        let mut other = open(&store);
+        block_on(document.reload(&store)).unwrap();
+        block_on(document.mend(&store)).unwrap();
+        block_on(other.mend(&store)).unwrap();
+        for document in [document, other, open(&store)] {
+            assert_eq!((document.damaged(), content(&document).len()), (0, left));
+        }
+        assert_eq!(chunk_count(&store), 2);
     }
 
     #[test]

@@ -12,9 +12,9 @@ use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, Up
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{Envelope, Header, Nonce};
-use super::object_store::{malformed, proves_refusal, unknown_outcome};
+use super::object_store::{proves_refusal, unknown_outcome};
 use super::{SaveOutcome, StateKey, StateVersion, StoredState};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Name of the object in the directory of its key; no key contains a `~`.
 const NAME: &str = "~state";
@@ -42,7 +42,7 @@ impl<'a> Tagged<'a> {
             return Ok(None);
         };
         let Some(bytes) = envelope.value else { return Ok(None) };
-        let version = self.version(envelope.header.nonce, tag)?;
+        let version = Self::version(envelope.header.nonce, tag)?;
         Ok(Some(StoredState { bytes, version }))
     }
 
@@ -70,7 +70,7 @@ impl<'a> Tagged<'a> {
         match self.store.put_opts(&self.path, body.into(), mode.into()).await {
             Ok(put) if put.e_tag.is_some() => {
                 let tag = UpdateVersion::from(put);
-                Ok(SaveOutcome::Saved(self.version(nonce, tag)?))
+                Ok(SaveOutcome::Saved(Self::version(nonce, tag)?))
             }
             Ok(_) => self.settle(previous, nonce, None).await,
             Err(error) if proves_refusal(&error) => Err(Error::from_store("conditional put", self.key, error)),
@@ -87,7 +87,7 @@ impl<'a> Tagged<'a> {
         );
         match self.read().await {
             Ok(Some((envelope, tag))) if envelope.header.nonce == nonce => {
-                return Ok(SaveOutcome::Saved(self.version(nonce, tag)?));
+                return Ok(SaveOutcome::Saved(Self::version(nonce, tag)?));
             }
             Ok(Some((envelope, _))) if envelope.header.nonce != previous && envelope.header.previous != nonce => {
                 return Ok(SaveOutcome::Conflict);
@@ -129,14 +129,13 @@ impl<'a> Tagged<'a> {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(Error::from_store("get", self.key, error)),
         };
-        let envelope = Envelope::decode(&bytes).ok_or_else(|| malformed(self.key))?;
-        Ok(Some((envelope, tag)))
+        Ok(Some((Envelope::read(self.key, &bytes)?, tag)))
     }
 
-    fn version(&self, nonce: Nonce, tag: UpdateVersion) -> Result<StateVersion> {
+    fn version(nonce: Nonce, tag: UpdateVersion) -> Result<StateVersion> {
         serde_json::to_string(&Version(nonce.to_string(), tag.e_tag, tag.version))
             .map(StateVersion::new)
-            .map_err(|e| malformed(self.key).with_source(e))
+            .map_err(|e| Error::new(ErrorKind::Internal, "state version cannot be encoded").with_source(e))
     }
 
     fn parse(version: &StateVersion) -> Option<(Nonce, UpdateVersion)> {

@@ -31,6 +31,9 @@ pub const MAX_STATE_VALUE_BYTES: usize = 64 * 1024;
 pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// The value of `key` and its version, `None` if there is none.
     ///
+    /// Where what is stored is damaged, its bytes are the value, whatever they are: that is found out by whoever
+    /// wrote it, and then it counts as lost.
+    ///
     /// # Errors
     ///
     /// `Unavailable` to be tried again.

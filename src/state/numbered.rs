@@ -36,7 +36,7 @@ use object_store::{Error as StoreError, GetOptions, ObjectMeta, ObjectStore, Obj
 
 use super::StateKey;
 use super::envelope::{Envelope, HEADER_LEN, Header, Nonce};
-use super::object_store::{malformed, proves_refusal, unknown_outcome};
+use super::object_store::{proves_refusal, unknown_outcome};
 use crate::error::{Error, ErrorKind, Result};
 
 /// No key contains it, so that a number never has the name of another key's segment.
@@ -183,7 +183,8 @@ impl Numbered<'_> {
             }
             previous = header.previous;
         }
-        Some(previous)
+        // A damaged object does not say what it replaced.
+        Some(previous).filter(|nonce| *nonce != Nonce::LOST)
     }
 
     /// Removes what is no longer needed, as far as that goes.
@@ -234,8 +235,7 @@ impl Numbered<'_> {
         let Some((bytes, meta)) = read.await? else {
             return Ok(None);
         };
-        let envelope = Envelope::decode(&bytes).ok_or_else(|| malformed(self.key))?;
-        Ok(Some((envelope, meta)))
+        Ok(Some((Envelope::read(self.key, &bytes)?, meta)))
     }
 
     async fn header(&self, number: u64) -> Result<Option<Header>> {
@@ -247,9 +247,14 @@ impl Numbered<'_> {
             }
             .map_err(|e| Error::from_store("get", self.key, e))
         };
-        match read.await? {
-            Some(bytes) => Header::decode(&bytes).map(Some).ok_or_else(|| malformed(self.key)),
-            None => Ok(None),
+        match read.await {
+            Ok(Some(bytes)) => Header::read(self.key, &bytes).map(Some),
+            Ok(None) => Ok(None),
+            // An object that has lost all its bytes has no range of them.
+            Err(error) => match self.read(number).await {
+                Ok(Some((envelope, meta))) if meta.size == 0 => Ok(Some(envelope.header)),
+                _ => Err(error),
+            },
         }
     }
 

@@ -23,7 +23,7 @@ use crate::ids::{Randomness, SystemRandomness};
 /// hundred bytes, so that its versions never come back.
 ///
 /// Objects under `prefix` belong to this store alone. Nothing else may be written there, and a lifecycle rule
-/// must not expire them; if all are lost, the compactor rebuilds.
+/// must not expire them; if they are lost or damaged, the compactor rebuilds what they held.
 #[derive(Debug)]
 pub struct ObjectStoreStateStore {
     store: Arc<dyn ObjectStore>,
@@ -187,12 +187,5 @@ pub(super) fn unknown_outcome(key: &StateKey) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!("state may or may not have been written: load it again. key=`{key}`"),
-    )
-}
-
-pub(super) fn malformed(key: &StateKey) -> Error {
-    Error::new(
-        ErrorKind::Data,
-        format!("an object of the state store is not one of ours. key=`{key}`"),
     )
 }

@@ -56,6 +56,8 @@ pub enum HealthTopic {
     PlanFailures,
     /// Sources have been set aside.
     Quarantine,
+    /// The state store does not hold what was written into it.
+    StateDamaged,
 }
 
 impl Health {
@@ -82,6 +84,18 @@ impl Health {
             );
             reasons.push(HealthReason::new(
                 HealthTopic::Quarantine,
+                HealthState::Degraded,
+                message,
+            ));
+        }
+        if status.counters.damaged_state > 0 {
+            let message = format!(
+                "{} damaged in the state store, found again in bucket, plan register and table: does something else \
+                 write there?",
+                Counted(status.counters.damaged_state, "value")
+            );
+            reasons.push(HealthReason::new(
+                HealthTopic::StateDamaged,
                 HealthState::Degraded,
                 message,
             ));
@@ -121,8 +135,8 @@ fn events(counters: &Counters, now: Timestamp) -> Vec<HealthReason> {
     let mut messages = Vec::new();
     if counters.bad_messages > 0 {
         messages.push(format!(
-            "{} messages of the queue could not be read: is its consumer fed by this bucket's notifications only?",
-            counters.bad_messages
+            "{} of the queue could not be read: is its consumer fed by this bucket's notifications only?",
+            Counted(counters.bad_messages, "message")
         ));
     }
     if counters.malformed_keys > 0 {
@@ -131,7 +145,7 @@ fn events(counters: &Counters, now: Timestamp) -> Vec<HealthReason> {
             counters.malformed_keys
         ));
     }
-    if counters.found_by_listing > 0 {
+    if counters.found_by_listing > 0 && counters.events_expected {
         let found = Files(usize::try_from(counters.found_by_listing).unwrap_or(usize::MAX));
         messages.push(match counters.last_event_at {
             None => format!("no notification has ever arrived, but a listing found {found}: check notification and queue"),
@@ -209,7 +223,16 @@ struct Files(usize);
 
 impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} file{}", self.0, if self.0 == 1 { "" } else { "s" })
+        Counted(self.0 as u64, "file").fmt(f)
+    }
+}
+
+/// So many of something.
+struct Counted(u64, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
     }
 }
 
@@ -301,6 +324,7 @@ mod tests {
         let counters = |last_event_at: Option<&str>| Status {
             counters: Counters {
                 found_by_listing: 1,
+                events_expected: true,
                 last_event_at: last_event_at.map(|t| t.parse().unwrap()),
                 ..Counters::default()
             },
@@ -325,6 +349,32 @@ mod tests {
                 (HealthState::Degraded, vec![message.to_owned()])
             );
         }
+    }
+
+    #[test]
+    fn who_only_lists_misses_no_notifications() {
+        let status = Status {
+            counters: Counters {
+                found_by_listing: 7,
+                ..Counters::default()
+            },
+            ..Status::default()
+        };
+        assert_eq!(assess(&status), (HealthState::Healthy, Vec::new()));
+    }
+
+    #[test]
+    fn a_state_that_was_damaged_is_said() {
+        let status = Status {
+            counters: Counters {
+                damaged_state: 2,
+                ..Counters::default()
+            },
+            ..Status::default()
+        };
+        let message = "2 values damaged in the state store, found again in bucket, plan register and table: does \
+                       something else write there?";
+        assert_eq!(assess(&status), (HealthState::Degraded, vec![message.to_owned()]));
     }
 
     #[test]

@@ -248,8 +248,12 @@ pub struct Counters {
     pub malformed_keys: u64,
     /// Messages that could not be read.
     pub bad_messages: u64,
+    /// Objects and entries of the state store that were damaged, and count as lost.
+    pub damaged_state: u64,
     /// Files that a listing found and no notification had announced.
     pub found_by_listing: u64,
+    /// Whether notifications are to be expected: one has come, or a source of them is listened to.
+    pub events_expected: bool,
     /// When the last notification came.
     #[serde(with = "iso_option", skip_serializing_if = "Option::is_none")]
     pub last_event_at: Option<Timestamp>,

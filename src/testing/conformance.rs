@@ -176,10 +176,8 @@ where
             panic!("the source closed before it had delivered {missing:?}");
         };
         for message in batch.messages {
-            let events = message
-                .events
-                .unwrap_or_else(|e| panic!("a good event was not read: {e}"));
-            for event in events {
+            for event in message.events {
+                let event = event.unwrap_or_else(|e| panic!("a good event was not read: {e}"));
                 missing.remove(event.key.as_str());
             }
             for _ in 0..2 {

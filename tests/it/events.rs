@@ -24,7 +24,7 @@ impl EventSource for Queue {
             .take(2)
             .map(|(receipt, event)| EventMessage {
                 receipt: receipt.clone(),
-                events: Ok(vec![event.clone()]),
+                events: vec![Ok(event.clone())],
             })
             .collect();
         Ok((!messages.is_empty()).then_some(EventBatch { messages }))

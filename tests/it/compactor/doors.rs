@@ -271,6 +271,15 @@ fn a_lost_register_halts_the_lane_and_adopt_goes_on_with_what_comes() {
     assert_eq!((report.pending, report.quarantined, report.left), (0, 3, 0));
     assert_eq!(compactor.status(at(T)).halts, []);
     let door = compactor.release(&event.key).unwrap();
+    assert_eq!(
+        door.to_string(),
+        format!(
+            "release `{}`: it is pending again and judged anew. WARNING: nobody can tell whether its rows are in the \
+             table already, and if they are, they will be in it TWICE. Look first: read some of its rows and ask the \
+             table for them; where it has them, `discard` the file instead",
+            event.key
+        )
+    );
     block_on(compactor.go_through(door, at(T))).unwrap();
     let (another, yet_more) = world.write_some("users", HOUR + 100, "w9", 1, 6);
     assert_eq!(tell(&mut compactor, &[another], at(T)), [Ok(EventOutcome::Recorded)]);

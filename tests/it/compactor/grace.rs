@@ -63,6 +63,39 @@ fn sources_stay_for_the_whole_grace_and_the_deadline_names_its_end() {
 }
 
 #[test]
+fn the_grace_is_waited_for_where_the_hosts_clock_is_years_ahead_of_the_stores() {
+    // The stores of the tests go by the clock of the machine.
+    let ahead = at(4_000_000_000_000);
+    let world = world();
+    let mut compactor = world.open(ahead);
+    let (first, mut rows) = world.write_some("users", HOUR + 1_000, "w1", 0, 20);
+    let (second, more) = world.write_some("users", HOUR + 2_000, "w2", 0, 20);
+    rows.extend(more);
+    assert_eq!(
+        tell(&mut compactor, &[first, second], ahead),
+        [Ok(EventOutcome::Recorded), Ok(EventOutcome::Recorded)]
+    );
+    let read_at = ahead + 1_000;
+    let view = block_on(compactor.read_view(&ns("users"), read_at)).unwrap();
+    let committed_at = ahead + 30_000;
+    assert_eq!(
+        commits(&work_until(&mut compactor, ahead, committed_at)),
+        [(1, 0, 2, 40)]
+    );
+    let over = committed_at + GRACE.cast_unsigned();
+    assert_eq!(compactor.next_deadline(committed_at), Some(over));
+    for mut process in [compactor, world.open(committed_at)] {
+        assert_eq!(work(&mut process, over - 1).len(), 0);
+    }
+    assert_eq!(world.sources().len(), 2);
+    assert!(view.files.len() == 2 && view.expires_at < over, "{view:?}");
+    let reports = work(&mut world.open(over), over);
+    assert_eq!(reports.iter().map(|r| r.reclaimed_sources).sum::<usize>(), 2);
+    assert_eq!(world.sources(), Vec::<String>::new());
+    assert_eq!(world.table_rows("users"), sorted(&[&rows]));
+}
+
+#[test]
 fn a_view_shows_each_row_once_before_the_commit_after_it_and_after_the_reclaim() {
     let world = world();
     let mut compactor = world.open(at(END));
@@ -186,4 +219,27 @@ fn a_compactor_that_only_reads_writes_nothing() {
         (content(&world.bucket), content(&world.tables), content(&world.control)),
         before
     );
+}
+
+#[test]
+fn only_what_was_deleted_is_counted_as_deleted() {
+    let world = world();
+    let mut compactor = world.open(at(END));
+    let (events, _) = two_good(&world, &mut compactor);
+    let committed = at(END + 30_000);
+    assert_eq!(
+        commits(&work_until(&mut compactor, at(END), committed)),
+        [(1, 0, 2, 40)]
+    );
+    let mut other = world.open(committed);
+    super::support::delete(&world.bucket, events[0].key.as_str());
+    let over = committed + GRACE.cast_unsigned();
+    let deleted = |compactor: &mut Compactor| -> Vec<usize> {
+        let reports = work(compactor, over);
+        reports.iter().map(|report| report.reclaimed_sources).collect()
+    };
+    assert_eq!(deleted(&mut compactor).iter().sum::<usize>(), 1);
+    assert_eq!(deleted(&mut other).iter().sum::<usize>(), 0);
+    assert_eq!(world.sources(), Vec::<String>::new());
+    assert_eq!(other.status(over).plans, []);
 }

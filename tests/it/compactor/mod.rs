@@ -14,6 +14,7 @@ mod schemas;
 mod send;
 mod settings;
 mod sources;
+mod stuck;
 mod support;
 mod types;
 mod upkeep;

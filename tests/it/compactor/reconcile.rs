@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use firnline::testing::{FaultStateStore, Faults, OperationKind};
-use firnline::{EventOutcome, ObjectEvent, WaitingFor};
+use firnline::{EventOutcome, HealthState, ObjectEvent, WaitingFor};
 use futures::executor::block_on;
 use futures::future::FutureExt;
 
@@ -63,6 +63,11 @@ fn an_old_bucket_is_migrated_in_whole_windows_and_the_second_listing_changes_not
     );
     let status = compactor.status(at(NOW));
     assert_eq!(status.counters.found_by_listing, 20);
+    assert_eq!(
+        status.health.state,
+        HealthState::Healthy,
+        "nobody waits for notifications"
+    );
     assert_eq!(
         status.windows.iter().map(|w| w.file_count).collect::<Vec<_>>(),
         [5, 5, 5, 5]
@@ -129,6 +134,7 @@ fn a_file_whose_notification_was_lost_is_found() {
     // The file that was told of without an etag was known.
     assert_eq!((listed.listed, listed.recorded, listed.set_aside), (5, 2, 1));
     assert_eq!(compactor.status(at(END)).counters.found_by_listing, 2);
+    assert_eq!(compactor.status(at(END)).health.state, HealthState::Degraded);
     assert_eq!(
         quarantine(&compactor, at(END)),
         [("data/users/nonsense.parquet".to_owned(), "malformed".to_owned())]

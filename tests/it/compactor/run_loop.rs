@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use firnline::testing::VirtualClock;
 use firnline::{
-    Clock, Compactor, DeleteOutcome, Error, ErrorKind, MemoryEventSource, ParseError, Result, SaveOutcome, StateKey,
-    StateStore, StateVersion, StoredState,
+    Clock, Compactor, DeleteOutcome, Error, ErrorKind, HealthState, MemoryEventSource, ParseError, Result, SaveOutcome,
+    StateKey, StateStore, StateVersion, StoredState,
 };
 use futures::stream::BoxStream;
 
@@ -46,10 +46,7 @@ fn what_is_announced_is_compacted_and_acknowledged_and_the_loop_ends_with_its_so
     let (first, mut rows) = world.write_some("users", HOUR + 1, "w1", 0, 3);
     let (second, more) = world.write_some("users", HOUR + 2, "w2", 0, 3);
     rows.extend(more);
-    let receipts = [
-        source.push(Ok(vec![first.clone(), second])),
-        source.push(Ok(vec![first])),
-    ];
+    let receipts = [source.push([Ok(first.clone()), Ok(second)]), source.push([Ok(first)])];
     // A file that nobody announced is found by the listing at the start.
     rows.extend(world.write_some("users", HOUR + 3, "w1", 1, 3).1);
     let mut compactor = world.open(at(END));
@@ -67,17 +64,23 @@ fn a_bad_message_in_a_batch_is_counted_and_left_to_its_queue() {
     let (first, mut rows) = world.write_some("users", HOUR + 1, "w1", 0, 3);
     let (second, more) = world.write_some("users", HOUR + 2, "w2", 0, 3);
     rows.extend(more);
-    let good = source.push(Ok(vec![first]));
-    let bad = source.push(Err(ParseError::NotJson {
+    let good = source.push([Ok(first)]);
+    let oops = || ParseError::NotJson {
         detail: "oops".to_owned(),
-    }));
-    let empty = source.push(Ok(Vec::new()));
-    let also_good = source.push(Ok(vec![second]));
+    };
+    let bad = source.push([Err(oops())]);
+    let (third, yet_more) = world.write_some("users", HOUR + 3, "w3", 0, 3);
+    rows.extend(yet_more);
+    let partly = source.push([Err(oops()), Ok(third), Err(oops())]);
+    let empty = source.push([]);
+    let also_good = source.push([Ok(second)]);
     let mut compactor = world.open(at(END));
     run_until(&mut compactor, &source, &clock, END + 10 * MINUTE).unwrap();
     assert_eq!(source.acked(), [good, empty, also_good]);
-    assert_eq!(source.unacked(), [bad]);
-    assert_eq!(compactor.status(clock.now()).counters.bad_messages, 1);
+    assert_eq!(source.unacked(), [bad, partly]);
+    let status = compactor.status(clock.now());
+    assert_eq!((status.counters.bad_messages, status.counters.found_by_listing), (3, 3));
+    assert_eq!(status.health.state, HealthState::Degraded);
     assert_eq!(world.table_rows("users"), sorted(&[&rows]));
 }
 
@@ -89,9 +92,9 @@ fn a_message_of_a_namespace_that_stands_still_is_not_acknowledged_and_a_malforme
     let (outer, rows) = world.write_some("eu", HOUR + 1, "w1", 0, 3);
     let (inner, _) = world.write_some("eu/users", HOUR + 2, "w2", 0, 3);
     let malformed = put(&world.bucket, "data/eu/x.parquet", Vec::new());
-    let first = source.push(Ok(vec![outer.clone()]));
-    let both = source.push(Ok(vec![outer, inner]));
-    let third = source.push(Ok(vec![malformed]));
+    let first = source.push([Ok(outer.clone())]);
+    let both = source.push([Ok(outer), Ok(inner)]);
+    let third = source.push([Ok(malformed)]);
     let mut compactor = world.open(at(END));
     run_until(&mut compactor, &source, &clock, END + 2 * DAY).unwrap();
     assert_eq!(source.acked(), [first, third]);
@@ -155,7 +158,7 @@ fn what_could_not_be_saved_is_not_acknowledged_until_it_is_delivered_again_and_s
     let (event, rows) = world.write_some("users", HOUR + 1, "w1", 0, 3);
     let source = MemoryEventSource::default();
     let clock = VirtualClock::new(at(HOUR));
-    let first = source.push(Ok(vec![event]));
+    let first = source.push([Ok(event)]);
     let mut context = Context::from_waker(Waker::noop());
     {
         failures.store(1_000, Ordering::SeqCst);
@@ -184,7 +187,7 @@ fn three_and_one() -> (World, MemoryEventSource, Vec<Row>) {
     for (writer, sequence) in [("w1", 0), ("w2", 0), ("w1", 1)] {
         let (event, more) = world.write_some("users", HOUR + 1, writer, sequence, 2);
         rows.extend(more);
-        source.push(Ok(vec![event]));
+        source.push([Ok(event)]);
     }
     rows.extend(world.write_some("users", HOUR + 9, "w2", 1, 2).1);
     rows.sort();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use firnline::object_store::path::Path;
 use firnline::object_store::{Error as StoreError, ObjectStore};
-use firnline::{CompactorBuilder, ErrorKind, EventOutcome, Place, SortField, TimestampUnit};
+use firnline::{CompactorBuilder, ErrorKind, EventOutcome, Place, SortField, TableFormat, TimestampUnit};
 use futures::executor::block_on;
 
 use super::support::{
@@ -70,7 +70,7 @@ fn another_sort_order_is_refused() {
     refused(
         &world,
         other.builder(),
-        "settings differ from those the lane was made with. field=`sortOrder` lane=`ts,id` now=`-ts`",
+        "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. field=`sortOrder` lane=`ts,id` now=`-ts`",
     );
 }
 
@@ -86,7 +86,7 @@ fn another_grammar_is_refused() {
     refused(
         &world,
         builder,
-        "settings differ from those the lane was made with. field=`keyGrammar` \
+        "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. field=`keyGrammar` \
          lane=`data/{namespace}/{timestamp:ms}-{writerId}-{sequence}.parquet` now=`other`",
     );
 }
@@ -112,6 +112,28 @@ impl firnline::FileNameParser for OtherGrammar {
     }
 }
 
+#[test]
+fn tables_of_another_format_than_the_settings_ask_for_are_refused_naming_both() {
+    let mut world = World::new();
+    world.options = world.options.with_target_format(TableFormat::Iceberg);
+    let mut compactor = world.open(at(END));
+    let (event, _) = world.write_some("users", HOUR + 1, "w1", 0, 3);
+    assert_eq!(tell(&mut compactor, &[event], at(END)), [Err(ErrorKind::Invalid)]);
+    let listed = block_on(compactor.reconcile(at(END))).unwrap();
+    assert_eq!((listed.recorded, listed.deferred), (0, 1));
+    let halts = compactor.status(at(END)).halts;
+    assert_eq!(
+        halts[0].reason,
+        "the tables are not of the format that the settings ask for: set `targetFormat`, or give tables of that \
+         format. targetFormat=`iceberg` tables=`delta`"
+    );
+    assert_eq!(work_until(&mut compactor, at(END), at(END + 3 * DAY)).len(), 0);
+    assert_eq!(content(&world.tables), []);
+    // Nor does a door lead past it.
+    let error = block_on(compactor.adopt(&ns("users"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
 fn place(url: &str, store: &Arc<dyn ObjectStore>) -> Place {
     Place::new(url, Arc::clone(store), "").unwrap()
 }
@@ -133,7 +155,7 @@ fn another_table_location_is_refused() {
     refused(
         &world,
         builder,
-        "settings differ from those the lane was made with. field=`tableLocation` lane=`mem://tables/users` \
+        "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. field=`tableLocation` lane=`mem://tables/users` \
          now=`mem://elsewhere/users`",
     );
 }
