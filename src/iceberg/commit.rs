@@ -180,7 +180,7 @@ impl IcebergCommitBuilder {
                 version: naming.id.cast_unsigned(),
                 outputs: files.iter().map(OutputFile::from).collect(),
             },
-            change: self.change(base, commit, new)?,
+            change: change(base, commit, new)?,
         })))
     }
 
@@ -222,52 +222,53 @@ impl IcebergCommitBuilder {
         summary.insert(marker::marker_key(commit.lane), marker::marker_text(&commit.marker()?));
         Ok(summary)
     }
+}
 
-    fn change(&self, base: &CatalogTable, commit: &TableCommit, snapshot: Snapshot) -> Result<CatalogChange> {
-        let table = &base.metadata;
-        let mut properties = BTreeMap::new();
-        // A lane that has been adopted before keeps its marker.
-        let is_adopted = matches!(commit.change, TableChange::Adopt { .. })
-            && marker::marker_of(table.properties(), commit.lane)?.is_some();
-        if !is_adopted {
-            let text = marker::marker_text(&commit.marker()?);
-            properties.insert(marker::marker_key(commit.lane), text);
-        }
-        if let TableChange::Adopt { supersedes } = &commit.change {
-            let old = supersedes.iter().filter(|lane| **lane != commit.lane);
-            properties.extend(old.map(|lane| (marker::superseded_key(*lane), "true".to_owned())));
-        }
-        let main = table.refs().get(MAIN_BRANCH);
-        let requirements = vec![
-            TableRequirement::AssertTableUuid {
-                uuid: table.uuid().unwrap_or_default().to_owned(),
-            },
-            TableRequirement::AssertRefSnapshotId {
-                reference: MAIN_BRANCH.to_owned(),
-                snapshot_id: main.map(|main| main.snapshot_id),
-            },
-        ];
-        let reference = SnapshotRef {
-            snapshot_id: snapshot.snapshot_id,
-            ..main
-                .cloned()
-                .unwrap_or_else(|| SnapshotRef::branch(snapshot.snapshot_id))
-        };
-        let updates = vec![
-            TableUpdate::AddSnapshot { snapshot },
-            TableUpdate::SetSnapshotRef {
-                ref_name: MAIN_BRANCH.to_owned(),
-                reference,
-            },
-            TableUpdate::SetProperties { updates: properties },
-        ];
-        Ok(CatalogChange {
-            base: base.clone(),
-            requirements,
-            updates,
-            now: commit.now,
-        })
+/// The change of the metadata that adds a snapshot and moves marker and reference with it.
+fn change(base: &CatalogTable, commit: &TableCommit, snapshot: Snapshot) -> Result<CatalogChange> {
+    let table = &base.metadata;
+    let mut properties = BTreeMap::new();
+    // A lane that has been adopted before keeps its marker.
+    let is_adopted = matches!(commit.change, TableChange::Adopt { .. })
+        && marker::marker_of(table.properties(), commit.lane)?.is_some();
+    if !is_adopted {
+        let text = marker::marker_text(&commit.marker()?);
+        properties.insert(marker::marker_key(commit.lane), text);
     }
+    if let TableChange::Adopt { supersedes } = &commit.change {
+        let old = supersedes.iter().filter(|lane| **lane != commit.lane);
+        properties.extend(old.map(|lane| (marker::superseded_key(*lane), "true".to_owned())));
+    }
+    let main = table.refs().get(MAIN_BRANCH);
+    let requirements = vec![
+        TableRequirement::AssertTableUuid {
+            uuid: table.uuid().unwrap_or_default().to_owned(),
+        },
+        TableRequirement::AssertRefSnapshotId {
+            reference: MAIN_BRANCH.to_owned(),
+            snapshot_id: main.map(|main| main.snapshot_id),
+        },
+    ];
+    let reference = SnapshotRef {
+        snapshot_id: snapshot.snapshot_id,
+        ..main
+            .cloned()
+            .unwrap_or_else(|| SnapshotRef::branch(snapshot.snapshot_id))
+    };
+    let updates = vec![
+        TableUpdate::AddSnapshot { snapshot },
+        TableUpdate::SetSnapshotRef {
+            ref_name: MAIN_BRANCH.to_owned(),
+            reference,
+        },
+        TableUpdate::SetProperties { updates: properties },
+    ];
+    Ok(CatalogChange {
+        base: base.clone(),
+        requirements,
+        updates,
+        now: commit.now,
+    })
 }
 
 /// Whether the marker alone says how `commit` ends.

@@ -144,7 +144,7 @@ fn join(root: &str, rest: &str) -> String {
 /// What comes after `parent` and a slash.
 fn below<'a>(path: &'a str, parent: &str) -> Option<&'a str> {
     let rest = path.strip_prefix(parent)?;
-    rest.strip_prefix('/').or(rest.is_empty().then_some(rest))
+    rest.strip_prefix('/').or_else(|| rest.is_empty().then_some(rest))
 }
 
 /// One spelling for all that mean the same file: `file:/a`, `file:///a` and `/a`; `s3a` and `s3n` are Hadoop's `s3`.

@@ -212,9 +212,8 @@ impl IcebergSink {
             Err(answer) => answer,
         };
         // No answer proves that nothing was changed; only reading the table does.
-        let table = match self.catalog.load().await {
-            Ok(table) => table,
-            Err(_) => return Err(answer),
+        let Ok(table) = self.catalog.load().await else {
+            return Err(answer);
         };
         let id = commit.entry.version.cast_signed();
         let landed = table.is_some_and(|table| table.metadata.snapshot_by_id(id).is_some());

@@ -4,7 +4,7 @@ use super::metadata::TableMetadata;
 use super::schema::Schema;
 use super::sort_order::{NullOrder, SortDirection, SortField, SortOrder};
 use super::transform::Transform;
-use super::types::{PrimitiveType, Type};
+use super::types::PrimitiveType;
 use crate::options;
 
 /// The order that a new table of `schema` declares for files in `order`; unsorted where the two orders differ.
@@ -34,10 +34,9 @@ pub(super) fn order_of_files(table: &TableMetadata, order: &[options::SortField]
 /// `None` for floats: here both zeros are equal and so are all NaN, in Iceberg they are ordered.
 fn sort_field(schema: &Schema, field: &options::SortField) -> Option<SortField> {
     let column = schema.field_by_name(&field.column)?;
-    match &column.field_type {
-        Type::Primitive(PrimitiveType::Float | PrimitiveType::Double) => return None,
-        Type::Primitive(_) => {}
-        Type::Struct(_) | Type::List(_) | Type::Map(_) => return None,
+    let primitive = column.field_type.as_primitive()?;
+    if matches!(primitive, PrimitiveType::Float | PrimitiveType::Double) {
+        return None;
     }
     Some(SortField {
         source_ids: vec![column.id],
@@ -62,10 +61,9 @@ mod tests {
     use crate::iceberg::schema::NestedField;
 
     fn schema() -> Schema {
-        let primitive = Type::Primitive;
         Schema::new(vec![
-            NestedField::optional(1, "ts", primitive(PrimitiveType::Timestamp)),
-            NestedField::optional(2, "score", primitive(PrimitiveType::Double)),
+            NestedField::optional(1, "ts", PrimitiveType::Timestamp.into()),
+            NestedField::optional(2, "score", PrimitiveType::Double.into()),
         ])
     }
 

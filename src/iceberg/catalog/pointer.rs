@@ -23,7 +23,7 @@ use crate::ids::Randomness;
 /// [`StateStore`](crate::StateStore), whose content may be.
 ///
 /// `iceberg_tables(catalog_name, table_namespace, table_name, metadata_location, previous_metadata_location)` is the
-/// row by which PyIceberg's `SqlCatalog` and Java's `JdbcCatalog` know a table: a store over it shares tables with
+/// row by which `PyIceberg`'s `SqlCatalog` and Java's `JdbcCatalog` know a table: a store over it shares tables with
 /// them.
 #[async_trait]
 pub trait PointerStore: fmt::Debug + Send + Sync + 'static {
