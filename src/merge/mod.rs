@@ -7,6 +7,7 @@
 //! ```
 
 mod ahead;
+mod at_once;
 mod budget;
 mod chain;
 mod decode;
@@ -28,7 +29,9 @@ mod page_index;
 mod pages;
 mod passes;
 mod reader;
+mod row_group;
 mod slices;
+mod sources;
 mod step;
 mod thrift;
 mod upload;
@@ -52,6 +55,7 @@ use self::merging::{Merging, Stop};
 use self::output::{Output, OutputOptions, location};
 use self::passes::Scratch;
 use self::reader::InputReader;
+pub(crate) use self::sources::Sources;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
 use crate::schema::strip_metadata;
@@ -153,8 +157,27 @@ impl ParquetMerger {
         target: MergeTarget,
         observer: &dyn MergeObserver,
     ) -> Result<MergeOutput, MergeError> {
-        let mut job = Job::new(&self.options, store, inputs, &strip_metadata(&target.schema))?;
-        let shares = job.shares()?;
+        let mut sources = self.sources(store, &target.schema)?;
+        for input in inputs {
+            sources.add(input);
+        }
+        self.merge_sources(sources, target, observer).await
+    }
+
+    /// No inputs yet, of a merge into columns of `schema`: added one by one they take less memory than all together.
+    pub(crate) fn sources(&self, store: &Arc<dyn ObjectStore>, schema: &SchemaRef) -> Result<Sources, MergeError> {
+        Job::sources(&self.options, store, &strip_metadata(schema))
+    }
+
+    /// As [`ParquetMerger::merge`], of sources for the schema of `target`.
+    pub(crate) async fn merge_sources(
+        &self,
+        sources: Sources,
+        target: MergeTarget,
+        observer: &dyn MergeObserver,
+    ) -> Result<MergeOutput, MergeError> {
+        let mut job = Job::new(&self.options, sources, &strip_metadata(&target.schema));
+        let shares = job.shares();
         let mut output = Output::new(OutputOptions {
             store: Arc::clone(&target.store),
             dir: target.dir.clone(),
@@ -167,6 +190,7 @@ impl ParquetMerger {
             part_size: shares.part,
             row_group_bytes: shares.row_group,
             row_group_rows: self.options.max_row_group_rows.max(1),
+            is_scratch: false,
             memory: job.memory.clone(),
         })?;
         let mut scratch = target
@@ -221,7 +245,12 @@ impl ParquetMerger {
         inputs: Vec<MergeInput>,
         schema: &SchemaRef,
     ) -> impl Stream<Item = Result<RecordBatch, MergeError>> + Send + use<> {
-        let job = Job::new(&self.options, store, inputs, schema);
+        let job = Job::sources(&self.options, store, schema).map(|mut sources| {
+            for input in inputs {
+                sources.add(input);
+            }
+            Job::new(&self.options, sources, schema)
+        });
         let start = Streaming {
             job,
             merging: None,
@@ -249,13 +278,15 @@ impl ParquetMerger {
         input: &MergeInput,
         schema: &SchemaRef,
     ) -> Result<(), MergeError> {
-        let mut job = Job::new(&self.options, store, vec![input.clone()], schema)?;
-        let sources = job.shares()?.sources;
+        let mut sources = Job::sources(&self.options, store, schema)?;
+        sources.add(input.clone());
+        let mut job = Job::new(&self.options, sources, schema);
+        let sources = job.shares().sources;
         let plan = job.plan(None)?;
         let Some(source) = job.inputs.first().cloned() else {
             return Ok(());
         };
-        let mut reader = InputReader::new(source, &plan, sources)?;
+        let mut reader = InputReader::new(source.open().await?, &plan, sources)?;
         loop {
             match reader.next().await {
                 Ok(Some(_)) => step::yield_now().await,
@@ -314,7 +345,7 @@ async fn attempt(
     scratch: Option<&mut Scratch>,
     observer: &dyn MergeObserver,
 ) -> Result<(Vec<DataFile>, Plan), Stop> {
-    let shares = job.shares()?;
+    let shares = job.shares();
     let (plan, chains) = match (job.fit()?, scratch) {
         (Fit::AtOnce(chains), _) => (job.plan(None)?, chains),
         (Fit::InPasses(chains), Some(scratch)) => {
@@ -360,7 +391,7 @@ impl Streaming {
                         Fit::AtOnce(chains) => chains,
                         Fit::InPasses(chains) => return Err(too_many(job, &chains)),
                     };
-                    let merged = job.shares()?.merged;
+                    let merged = job.shares().merged;
                     none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema), merged))
                 }
             };
@@ -395,7 +426,7 @@ fn too_many(job: &Job, chains: &[merging::Chain]) -> MergeError {
     let needed = chains
         .iter()
         .fold(0_u64, |sum, chain| sum.saturating_add(chain.allotment));
-    let sources = job.shares().map_or(0, |shares| shares.sources);
+    let sources = job.shares().sources;
     MergeError::Budget {
         needed: budget.saturating_add(needed.saturating_sub(sources)),
         budget,

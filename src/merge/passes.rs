@@ -7,15 +7,18 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::error::MergeError;
 use super::input::Plan;
-use super::job::{Job, Reading, Shares, allot};
+use super::job::{Job, Shares, allot};
 use super::merging::{Chain, Merging, Stop, Waiting};
 use super::output::{Output, OutputOptions, location};
 use crate::options::{Codec, SortField};
 
 /// Intermediate files are rolled at this size, so that none has too many row groups.
 const SCRATCH_FILE_BYTES: u64 = 64 << 20;
-/// Least memory of a row group of an intermediate file.
+/// Least memory of a row group of an intermediate file, and of each of its column chunks.
 const MIN_ROW_GROUP_BYTES: u64 = 128 << 10;
+const MIN_CHUNK_BYTES: u64 = 4 << 10;
+/// Most column chunks in an intermediate file: its footer is in memory for as long as it is read.
+const MAX_CHUNKS: u64 = 4_096;
 /// Passes after which a merge does not get any smaller.
 const MAX_PASSES: usize = 16;
 
@@ -54,7 +57,11 @@ impl Scratch {
             }
             let groups = groups(chains, shares.sources);
             // Two readers of a row group as it was written, with room to spare.
-            let row_group = (shares.sources / (4 * groups.len() as u64)).clamp(MIN_ROW_GROUP_BYTES, shares.row_group);
+            let columns = plan.schema.fields().len() as u64;
+            let row_group = (shares.sources / (4 * groups.len() as u64))
+                .max(MIN_ROW_GROUP_BYTES)
+                .max(MIN_CHUNK_BYTES.saturating_mul(columns))
+                .min(shares.row_group);
             let mut next = Vec::with_capacity(groups.len());
             for group in groups {
                 let group = allot(group, shares.sources).ok_or_else(|| too_small(job))?;
@@ -82,6 +89,7 @@ impl Scratch {
         group: Vec<Chain>,
     ) -> Result<Chain, Stop> {
         self.outputs += 1;
+        let columns = plan.schema.fields().len() as u64;
         let mut order = job.options.sort_order.clone();
         order.extend(
             plan.schema
@@ -101,10 +109,13 @@ impl Scratch {
             } else {
                 Codec::None
             },
-            target_file_size: SCRATCH_FILE_BYTES,
+            target_file_size: row_group
+                .saturating_mul((MAX_CHUNKS / columns.max(1)).max(1))
+                .min(SCRATCH_FILE_BYTES),
             part_size: shares.part,
             row_group_bytes: row_group,
             row_group_rows: job.options.max_row_group_rows,
+            is_scratch: true,
             memory: job.memory.clone(),
         };
         let mut output = Output::new(options)?;
@@ -134,7 +145,7 @@ impl Scratch {
             let waiting = Waiting::Scratch(Arc::clone(&self.store), path);
             // Only to learn what it needs; let go of again at once.
             let input = waiting.clone().open().await?;
-            chain.allotment = chain.allotment.max(job.need(&input, Reading::Whole));
+            chain.allotment = chain.allotment.max(job.scratch_need(&input));
             chain.inputs.push(waiting);
         }
         Ok(chain)

@@ -2,9 +2,11 @@
 
 mod cast;
 mod normalize;
+mod shared;
 mod step;
 mod unify;
 
 pub(crate) use cast::Caster;
 pub use normalize::{from_parquet, strip_metadata};
+pub(crate) use shared::SharedSchemas;
 pub use unify::{Unified, unify};
