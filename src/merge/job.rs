@@ -44,9 +44,9 @@ pub(super) struct Shares {
 /// Shares the budget out, the same way whatever the inputs are: so each is judged by itself.
 fn shares(options: &MergeOptions) -> Shares {
     let budget = options.memory_budget_bytes;
-    let row_group = (budget / 3).min(MAX_ROW_GROUP_BYTES);
     let part = upload::part_size(options.target_file_size_bytes.saturating_mul(2));
-    let (merged, footers, decoding) = (budget / 16, budget / 8, budget / 16);
+    let row_group = (budget.saturating_sub(part) / 3).min(MAX_ROW_GROUP_BYTES);
+    let (merged, footers, decoding) = (budget / 16, budget / 16, budget / 32);
     let others = [row_group, part, merged, footers, decoding].iter().sum();
     Shares {
         row_group,

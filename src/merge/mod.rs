@@ -190,6 +190,7 @@ impl ParquetMerger {
             part_size: shares.part,
             row_group_bytes: shares.row_group,
             row_group_rows: self.options.max_row_group_rows.max(1),
+            file_row_groups: usize::MAX,
             is_scratch: false,
             memory: job.memory.clone(),
         })?;

@@ -46,6 +46,8 @@ pub(super) struct OutputOptions {
     /// Memory of the row group under construction.
     pub(super) row_group_bytes: u64,
     pub(super) row_group_rows: usize,
+    /// Files are rolled at so many row groups.
+    pub(super) file_row_groups: usize,
     /// An intermediate file: nobody looks for rows in it.
     pub(super) is_scratch: bool,
     pub(super) memory: Memory,
@@ -130,7 +132,10 @@ impl Output {
             if full {
                 file.close_group(&self.parquet, &self.properties, &self.options.schema)
                     .await?;
-                if file.writer.bytes_written() as u64 >= self.options.target_file_size {
+                let groups = file.writer.flushed_row_groups().len();
+                if file.writer.bytes_written() as u64 >= self.options.target_file_size
+                    || groups >= self.options.file_row_groups
+                {
                     self.close().await?;
                 }
             }
@@ -268,19 +273,20 @@ impl OpenFile {
                     encode_column(field, parquet, properties, (number, index), pieces).await?
                 }
             };
+            left = left.saturating_sub(size);
             for mut chunk in chunks {
                 self.metrics.add(leaf, &chunk.close().metadata);
                 leaf += 1;
                 floats::make_safe(chunk.close_mut()).map_err(encoding)?;
                 chunk.append_to_row_group(&mut writer).map_err(encoding)?;
+                // The upload has it now, page by page, and counts it.
+                group.held.resize(left);
                 self.upload
                     .drain()
                     .await
                     .map_err(|source| MergeError::Output { source })?;
                 yield_now().await;
             }
-            left = left.saturating_sub(size);
-            group.held.resize(left);
         }
         writer.close().map_err(encoding)?;
         if is_raw {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::budget::to_usize;
 use super::error::MergeError;
 use super::input::Plan;
 use super::job::{Job, Shares, allot};
@@ -17,8 +18,8 @@ const SCRATCH_FILE_BYTES: u64 = 64 << 20;
 /// Least memory of a row group of an intermediate file, and of each of its column chunks.
 const MIN_ROW_GROUP_BYTES: u64 = 128 << 10;
 const MIN_CHUNK_BYTES: u64 = 4 << 10;
-/// Most column chunks in an intermediate file: its footer is in memory for as long as it is read.
-const MAX_CHUNKS: u64 = 4_096;
+/// What a column chunk takes in a footer that is in memory, as it is for as long as its file is read.
+const CHUNK_FOOTER_BYTES: u64 = 600;
 /// Passes after which a merge does not get any smaller.
 const MAX_PASSES: usize = 16;
 
@@ -51,11 +52,18 @@ impl Scratch {
         shares: Shares,
         mut chains: Vec<Chain>,
     ) -> Result<Vec<Chain>, Stop> {
+        // Whether all of them are intermediate files, which another pass alone makes no smaller.
+        let mut is_scratch = false;
         for _ in 0..MAX_PASSES {
             if let Some(chains) = allot(chains.clone(), shares.sources) {
                 return Ok(chains);
             }
+            let before = chains.len();
             let groups = groups(chains, shares.sources);
+            if is_scratch && groups.len() == before {
+                break;
+            }
+            is_scratch = true;
             // Two readers of a row group as it was written, with room to spare.
             let columns = plan.schema.fields().len() as u64;
             let row_group = (shares.sources / (4 * groups.len() as u64))
@@ -109,9 +117,9 @@ impl Scratch {
             } else {
                 Codec::None
             },
-            target_file_size: row_group
-                .saturating_mul((MAX_CHUNKS / columns.max(1)).max(1))
-                .min(SCRATCH_FILE_BYTES),
+            target_file_size: SCRATCH_FILE_BYTES,
+            // Footers that are small beside what they tell of.
+            file_row_groups: to_usize(row_group / 8 / (CHUNK_FOOTER_BYTES * columns.max(1))).max(1),
             part_size: shares.part,
             row_group_bytes: row_group,
             row_group_rows: job.options.max_row_group_rows,

@@ -91,6 +91,27 @@ impl File {
             && self.next_group >= self.input.footer.metadata.num_row_groups()
     }
 
+    /// A part of a slice that takes more than was told, if it can be cut.
+    async fn smaller(&mut self, piece: &Piece, allotment: u64) -> Result<Option<Piece>, SourceError> {
+        if let Some((arrow, division)) = &mut self.division {
+            return Ok(division.smaller(&piece.slice).map(|slice| Piece {
+                arrow: arrow.clone(),
+                group: 0,
+                slice,
+            }));
+        }
+        let metadata = Arc::clone(&self.input.footer.metadata);
+        let group = metadata.row_groups().get(piece.group);
+        let Some(group) = group.filter(|group| slices::is_divisible(group)) else {
+            return Ok(None);
+        };
+        let (arrow, index) = read_page_index(&self.input, group).await?;
+        let mut division = Division::new(group, &index)?;
+        let first = division.next(allotment / 2);
+        self.division = Some((arrow.clone(), division));
+        Ok(first.and_then(Result::ok).map(|slice| Piece { arrow, group: 0, slice }))
+    }
+
     /// Of the page index being used.
     fn memory_size(&self) -> u64 {
         self.division.as_ref().map_or(0, |(_, division)| division.memory_size())
@@ -352,15 +373,15 @@ impl InputReader {
     }
 
     /// Fetches what a slice needs and is not held yet, measures it, and opens the decoder.
-    async fn open(&mut self, piece: Piece) -> Result<(), Refusal> {
-        let Some(file) = &self.file else {
+    async fn open(&mut self, mut piece: Piece) -> Result<(), Refusal> {
+        let Some(file) = &mut self.file else {
             return Ok(());
         };
-        let footer = &file.input.footer;
-        let ranges = piece.slice.ranges();
-        let least = length(&coalesced(&ranges));
-        let index = file.memory_size();
         loop {
+            let footer = &file.input.footer;
+            let ranges = piece.slice.ranges();
+            let least = length(&coalesced(&ranges));
+            let index = file.memory_size();
             if ranges.iter().any(|range| find(&self.extents, range).is_none()) {
                 self.extents = Arc::default();
                 let whole = if self.narrow {
@@ -406,6 +427,12 @@ impl InputReader {
             }
             if bytes_of(&self.extents) > least && !self.narrow {
                 // More has been fetched than this slice needs: without that it may do.
+                self.narrow = true;
+                self.extents = Arc::default();
+                continue;
+            }
+            if let Some(smaller) = file.smaller(&piece, self.allotment).await? {
+                piece = smaller;
                 self.narrow = true;
                 self.extents = Arc::default();
                 continue;

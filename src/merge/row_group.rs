@@ -214,18 +214,20 @@ fn encode<'a>(
 
 /// Makes the recent rows a piece of every column; what it takes. A copy: they may be a small part of a large batch.
 fn store(columns: &mut [Vec<ArrayRef>], recent: &mut Vec<RecordBatch>) -> Result<u64, MergeError> {
-    let recent = std::mem::take(recent);
     let rows = recent.iter().map(RecordBatch::num_rows).sum();
+    let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(recent.len()); columns.len()];
+    for batch in recent.drain(..) {
+        for (parts, column) in parts.iter_mut().zip(batch.columns()) {
+            parts.push(Arc::clone(column));
+        }
+    }
     if rows == 0 {
         return Ok(0);
     }
     let mut bytes = 0;
-    for (column, pieces) in columns.iter_mut().enumerate() {
-        let parts: Vec<_> = recent
-            .iter()
-            .filter_map(|rows| rows.columns().get(column))
-            .map(Array::to_data)
-            .collect();
+    // Each column is let go of before the next one is copied.
+    for (parts, pieces) in parts.into_iter().zip(columns) {
+        let parts: Vec<_> = parts.iter().map(Array::to_data).collect();
         let mut copy = MutableArrayData::new(parts.iter().collect(), false, rows);
         for (index, part) in parts.iter().enumerate() {
             copy.try_extend(index, 0, part.len()).map_err(MergeError::internal)?;

@@ -141,6 +141,8 @@ pub(super) struct Division {
     /// Where a slice may end.
     cuts: Vec<usize>,
     start: usize,
+    /// Most steps from cut to cut in one slice.
+    most: usize,
 }
 
 impl Division {
@@ -155,6 +157,7 @@ impl Division {
             columns,
             cuts,
             start: 0,
+            most: usize::MAX,
         })
     }
 
@@ -167,14 +170,31 @@ impl Division {
         let least = *ahead.first()?;
         // Cost grows with the end, so the furthest one that fits is found by halving.
         let fitting = ahead.partition_point(|end| self.fits(&(start..*end), allotment));
+        let fitting = fitting.min(self.most);
         let Some(end) = fitting.checked_sub(1).and_then(|last| ahead.get(last)).copied() else {
             return Some(Err(self.need(&(start..least))));
         };
-        self.start = end;
-        Some(Ok(Slice {
-            rows: start..end,
-            columns: self.columns.iter().map(|column| column.slice(&(start..end))).collect(),
-        }))
+        Some(Ok(self.cut(start..end)))
+    }
+
+    /// The first half of the last slice, which takes more than was told; `None` if it cannot be cut. Those to come
+    /// have no more pages.
+    pub(super) fn smaller(&mut self, slice: &Slice) -> Option<Slice> {
+        let first = self.cuts.partition_point(|cut| *cut <= slice.rows.start);
+        let end = self.cuts.partition_point(|cut| *cut <= slice.rows.end);
+        let half = end.saturating_sub(first) / 2;
+        let last = *self.cuts.get(first.checked_add(half)?.checked_sub(1)?)?;
+        if half == 0 {
+            return None;
+        }
+        self.most = half;
+        Some(self.cut(slice.rows.start..last))
+    }
+
+    fn cut(&mut self, rows: Range<usize>) -> Slice {
+        self.start = rows.end;
+        let columns = self.columns.iter().map(|column| column.slice(&rows)).collect();
+        Slice { rows, columns }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -403,6 +423,20 @@ mod tests {
             bytes,
             group.columns().iter().map(|chunk| chunk.byte_range().1).sum::<u64>()
         );
+    }
+
+    #[test]
+    fn a_slice_that_takes_more_than_told_is_halved_down_to_a_page() {
+        let (metadata, index) = file();
+        let mut division = Division::new(metadata.row_group(0), &index).unwrap();
+        let mut slice = division.next(division.need(&(0..50))).unwrap().unwrap();
+        let mut ends = vec![slice.rows.end];
+        while let Some(smaller) = division.smaller(&slice) {
+            slice = smaller;
+            ends.push(slice.rows.end);
+        }
+        assert_eq!(ends, [50, 20, 10]);
+        assert_eq!(division.next(u64::MAX).unwrap().unwrap().rows, 10..20);
     }
 
     #[test]
