@@ -131,7 +131,7 @@ impl Rows {
     /// The top-level columns, to be encoded to their end one after the other.
     pub(super) fn into_columns(self) -> Result<Vec<ColumnRows>, MergeError> {
         match self {
-            Self::Encoded { columns, .. } => Ok(columns.into_iter().map(ColumnRows::Encoded).collect()),
+            Self::Encoded { columns, .. } => Ok(columns.into_iter().map(Box::new).map(ColumnRows::Encoded).collect()),
             Self::Raw {
                 mut columns,
                 mut recent,
@@ -146,7 +146,7 @@ impl Rows {
 
 /// A leaf column that is encoded, or a top-level column that is not.
 pub(super) enum ColumnRows {
-    Encoded(ArrowColumnWriter),
+    Encoded(Box<ArrowColumnWriter>),
     Raw(Vec<ArrayRef>),
 }
 
