@@ -5,6 +5,17 @@
 //!  (claims    (what     (allotments,    (input ► kway ►      (row       (equal
 //!   checked)   follows)  passes)         gather)              groups)    parts)
 //! ```
+//!
+//! What counts against the budget, beside bytes and rows: the state of codecs (zstd keeps about 100 KiB for every
+//! column chunk that is open for reading, 600 KiB or more for writing), dictionaries, and parsed footers. So short
+//! slices are decoded at once and wide row groups encoded one column after the other; footers that together take more
+//! than their share are read again when their turn comes. The shares follow from the options alone, and an input is
+//! judged by what it needs of them by itself.
+//!
+//! What does not count: the program, holes that an allocator keeps (glibc's keeps up to twice the budget where
+//! columns are many, unless `MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=65536` is set), and what a column takes for a
+//! moment when it is wider than its pages tell. A row group without page index is fetched as a whole; one whose
+//! compressed bytes do not fit the readers' share, about half of the budget, is too large.
 
 mod ahead;
 mod at_once;
