@@ -123,8 +123,8 @@ pub(crate) async fn delete_all(store: &dyn ObjectStore, paths: Vec<Path>) -> Res
     Ok(deleted)
 }
 
-/// Data files that attempts which did not make it have left in `dir`: of a decided seq, under another attempt
-/// than the decided one, and last modified before `older_than`.
+/// What attempts that did not make it have left in `dir`: files of a decided seq, under another attempt than the
+/// decided one, or, of metadata, for another version of the table, and last modified before `older_than`.
 ///
 /// The committed attempt's files are never among them, referenced or not: time travel needs them. Before they are
 /// deleted the table has to [`confirm`] the decision.
@@ -132,7 +132,7 @@ pub(crate) async fn orphans(
     store: &dyn ObjectStore,
     dir: &Path,
     lane: LaneId,
-    decided: impl Fn(Seq) -> Option<AttemptId> + Send,
+    decided: impl Fn(Seq) -> Option<Committed> + Send,
     older_than: Timestamp,
 ) -> Result<BTreeMap<Seq, Vec<Path>>> {
     let mut orphans: BTreeMap<Seq, Vec<Path>> = BTreeMap::new();
@@ -144,7 +144,7 @@ pub(crate) async fn orphans(
             continue;
         };
         let old = Timestamp::from(meta.last_modified) < older_than;
-        if old && decided(name.seq).is_some_and(|attempt| attempt != name.attempt) {
+        if old && decided(name.seq).is_some_and(|committed| !committed.owns(&name)) {
             orphans.entry(name.seq).or_default().push(meta.location);
         }
     }
@@ -172,12 +172,33 @@ pub(crate) async fn leftovers(
     Ok(paths)
 }
 
-/// The name of a data file: `{laneId}-{seq}-{attempt}-{part}.parquet`.
+/// Whose files of a decided seq are the table's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    pub(crate) attempt: AttemptId,
+    /// The version or snapshot of the entry, as far as it is known.
+    pub(crate) version: Option<u64>,
+}
+
+impl Committed {
+    fn owns(&self, name: &OutputName) -> bool {
+        let is_of_version = match (name.version, self.version) {
+            (Some(of), Some(committed)) => of == committed,
+            _ => true,
+        };
+        name.attempt == self.attempt && is_of_version
+    }
+}
+
+/// The name of a file of an attempt: `{laneId}-{seq}-{attempt}-{part}.parquet`, or, of metadata,
+/// `{laneId}-{seq}-{attempt}-{version}-{part}.avro`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OutputName {
     pub(crate) lane: LaneId,
     pub(crate) seq: Seq,
     pub(crate) attempt: AttemptId,
+    /// Of metadata: the version or snapshot that they were made for.
+    pub(crate) version: Option<u64>,
 }
 
 impl OutputName {
@@ -188,13 +209,28 @@ impl OutputName {
 
     /// Reads a file name; anything else is `None`, and not ours to judge.
     pub(crate) fn parse(file_name: &str) -> Option<Self> {
-        let mut parts = file_name.strip_suffix(".parquet")?.split('-');
+        let (stem, extension) = file_name.rsplit_once('.')?;
+        let mut parts = stem.split('-');
         let lane = parts.next()?.parse().ok()?;
         let seq = Seq::new(parts.next()?.parse().ok()?);
         let attempt = parts.next()?.parse().ok()?;
+        let version = match extension {
+            "parquet" => None,
+            "avro" => Some(parts.next()?.parse().ok()?),
+            _ => return None,
+        };
         let part = parts.next()?;
-        let whole = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && parts.next().is_none();
-        whole.then_some(Self { lane, seq, attempt })
+        let is_part = match version {
+            None => part.bytes().all(|b| b.is_ascii_digit()),
+            Some(_) => part.bytes().all(|b| b.is_ascii_alphanumeric()),
+        };
+        let whole = !part.is_empty() && is_part && parts.next().is_none();
+        whole.then_some(Self {
+            lane,
+            seq,
+            attempt,
+            version,
+        })
     }
 }
 
@@ -203,18 +239,48 @@ mod tests {
     use super::*;
 
     #[test]
+    fn metadata_of_another_version_are_nobodys_though_the_attempt_is_the_committed_one() {
+        let committed = |version| Committed {
+            attempt: AttemptId::from_u64(3),
+            version,
+        };
+        let name = |attempt, version| OutputName {
+            lane: LaneId::from_u128(1),
+            seq: Seq::new(12),
+            attempt: AttemptId::from_u64(attempt),
+            version,
+        };
+        assert!(committed(Some(7)).owns(&name(3, Some(7))));
+        assert!(!committed(Some(7)).owns(&name(3, Some(8))));
+        assert!(committed(Some(7)).owns(&name(3, None)));
+        assert!(!committed(Some(7)).owns(&name(4, Some(7))));
+        assert!(committed(None).owns(&name(3, Some(8))), "what cannot be told stays");
+    }
+
+    #[test]
     fn only_names_of_our_own_making_are_read() {
         let name = OutputName {
             lane: LaneId::from_u128(1),
             seq: Seq::new(12),
             attempt: AttemptId::from_u64(3),
+            version: None,
         };
         assert_eq!(OutputName::parse(&format!("{}-00000.parquet", name.stem())), Some(name));
+        let metadata = OutputName {
+            version: Some(77),
+            ..name
+        };
+        assert_eq!(
+            OutputName::parse(&format!("{}-77-m0.avro", name.stem())),
+            Some(metadata)
+        );
         for other in [
             "part-00000-abc.parquet",
             "00000000000000000000000000000001-12-0000000000000003.parquet",
             "00000000000000000000000000000001-12-0000000000000003-00000.parquet.tmp",
             "00000000000000000000000000000001-x-0000000000000003-00000.parquet",
+            "00000000000000000000000000000001-12-0000000000000003-m0.avro",
+            "00000000000000000000000000000001-12-0000000000000003-77-m0-x.avro",
         ] {
             assert_eq!(OutputName::parse(other), None, "{other}");
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::merge::{SourceFooter, is_sortable};
+use crate::merge::is_sortable;
 use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
 use crate::schema::{Caster, is_typed, unify};
@@ -30,15 +30,15 @@ pub(super) struct Chosen {
 
 /// The columns of a file in the types of the table's format. Its values can be converted to these, as far as
 /// types tell, and it has every column of the sort order: without one its order could not be checked.
-pub(super) fn columns(sink: &dyn TableSink, order: &[SortField], footer: &SourceFooter) -> Columns {
+pub(super) fn columns(sink: &dyn TableSink, order: &[SortField], source: &SchemaRef, rows: u64) -> Columns {
     let fitting = || {
-        let schema = sink.canonical_schema(&footer.schema)?;
+        let schema = sink.canonical_schema(source)?;
         can_be_sorted(&schema, order)?;
-        Caster::new(&footer.schema, &schema)?;
+        Caster::new(source, &schema)?;
         Ok(schema)
     };
     Columns {
-        has_rows: footer.rows > 0,
+        has_rows: rows > 0,
         schema: fitting(),
     }
 }

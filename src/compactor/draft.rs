@@ -19,7 +19,7 @@ use crate::options::OnReplaced;
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::head;
-use crate::schema::strip_metadata;
+use crate::schema::{SharedSchemas, strip_metadata};
 use crate::sink::TableState;
 use crate::time::Timestamp;
 use crate::window::PlanDraft;
@@ -35,9 +35,9 @@ pub(crate) struct TakenSource {
 }
 
 impl TakenSource {
-    /// Whether a footer is of the same content under another etag: a writer's repeated upload.
-    pub(crate) fn same_content(&self, footer: &SourceFooter) -> bool {
-        self.content == Some((footer.size, footer.digest))
+    /// Whether a file has the same content under another etag: a writer's repeated upload.
+    pub(crate) fn same_content(&self, size: u64, footer: Sha256Digest) -> bool {
+        self.content == Some((size, footer))
     }
 }
 
@@ -73,8 +73,29 @@ pub(crate) async fn taken_sources(
 /// A source that can be part of a plan.
 struct Candidate {
     file: SourceFile,
-    footer: SourceFooter,
+    told: Told,
     columns: Columns,
+}
+
+/// What a plan needs of a footer; all footers of a plan together may be large.
+struct Told {
+    size: u64,
+    etag: ETag,
+    rows: u64,
+    digest: Sha256Digest,
+    schema: SchemaRef,
+}
+
+impl From<SourceFooter> for Told {
+    fn from(footer: SourceFooter) -> Self {
+        Self {
+            size: footer.size,
+            etag: footer.etag,
+            rows: footer.rows,
+            digest: footer.digest,
+            schema: footer.schema,
+        }
+    }
 }
 
 impl LaneWork {
@@ -129,13 +150,21 @@ impl LaneWork {
     ) -> Result<Vec<Candidate>, LaneError> {
         let shared = Arc::clone(&self.shared);
         let reads: Vec<_> = files.into_iter().map(|file| look_into(&shared, file).boxed()).collect();
-        let read: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_READS).collect().await;
-        let mut candidates = Vec::with_capacity(read.len());
+        let mut read = futures::stream::iter(reads).buffered(CONCURRENT_READS);
+        let mut schemas = SharedSchemas::default();
+        let mut candidates = Vec::new();
         let mut unavailable = Vec::new();
         let mut vanished = Vec::new();
-        for (file, footer) in read {
-            match footer {
-                Ok(footer) => candidates.extend(self.judge(file, footer, taken)),
+        while let Some((file, told)) = read.next().await {
+            match told {
+                Ok(mut told) => {
+                    told.schema = schemas.share(told.schema);
+                    let candidate = self.judge(file, told, taken);
+                    candidates.extend(candidate.map(|mut candidate| {
+                        candidate.schema = schemas.share(candidate.schema);
+                        candidate
+                    }));
+                }
                 Err(SourceError::Bad(QuarantineReason::Vanished)) => vanished.push(file),
                 Err(SourceError::Bad(reason)) => self.found.quarantined.push((file, reason)),
                 Err(SourceError::Unavailable(error)) => unavailable.push((file, error)),
@@ -170,19 +199,22 @@ impl LaneWork {
     fn judge(
         &mut self,
         mut file: SourceFile,
-        footer: SourceFooter,
+        told: Told,
         taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
     ) -> Option<Candidate> {
-        file.etag = Some(footer.etag.clone());
-        file.size = footer.size;
-        let released = self.released.get(&file.key) == Some(&footer.etag);
+        file.etag = Some(told.etag.clone());
+        file.size = told.size;
+        let released = self.released.get(&file.key) == Some(&told.etag);
         let earlier: Vec<_> = taken
             .get(&file.key)
             .into_iter()
             .flatten()
             .filter(|source| !(released && source.unknown))
             .collect();
-        if earlier.iter().any(|t| t.etag == footer.etag || t.same_content(&footer)) {
+        if earlier
+            .iter()
+            .any(|t| t.etag == told.etag || t.same_content(told.size, told.digest))
+        {
             self.found.taken.push(file.key);
             return None;
         }
@@ -192,13 +224,13 @@ impl LaneWork {
         {
             let reason = QuarantineReason::Replaced {
                 planned: first.etag.to_string(),
-                found: footer.etag.to_string(),
+                found: told.etag.to_string(),
             };
             self.found.quarantined.push((file, reason));
             return None;
         }
-        let columns = columns(self.sink.as_ref(), &self.manifest.sort_order, &footer);
-        Some(Candidate { file, footer, columns })
+        let columns = columns(self.sink.as_ref(), &self.manifest.sort_order, &told.schema, told.rows);
+        Some(Candidate { file, told, columns })
     }
 
     /// Waits for sources that the store does not answer for; one alone only for so long.
@@ -248,13 +280,13 @@ impl LaneWork {
 
 /// Reads a footer. Of a file that is bad the etag is found out too, so that it is judged anew when its content
 /// changes, whatever was announced of it.
-async fn look_into(shared: &Shared, mut file: SourceFile) -> (SourceFile, Result<SourceFooter, SourceError>) {
+async fn look_into(shared: &Shared, mut file: SourceFile) -> (SourceFile, Result<Told, SourceError>) {
     let path = match shared.bucket.path(file.key.as_str()) {
         Ok(path) => path,
         Err(error) => return (file, Err(SourceError::Bad(QuarantineReason::corrupt(error)))),
     };
     let store = shared.bucket.store().as_ref();
-    let footer = read_footer(store, &path, None).await;
+    let footer = read_footer(store, &path, None).await.map(Told::from);
     if !matches!(footer, Err(SourceError::Bad(_))) {
         return (file, footer);
     }
@@ -262,19 +294,19 @@ async fn look_into(shared: &Shared, mut file: SourceFile) -> (SourceFile, Result
     let Some((etag, size)) = found.and_then(|meta| Some((ETag::new(meta.e_tag?), meta.size))) else {
         return (file, footer);
     };
-    let footer = read_footer(store, &path, Some(&etag)).await;
+    let footer = read_footer(store, &path, Some(&etag)).await.map(Told::from);
     file.etag = Some(etag);
     file.size = size;
     (file, footer)
 }
 
 fn planned(candidate: Candidate) -> PlannedSource {
-    let Candidate { file, footer, .. } = candidate;
+    let Candidate { file, told, .. } = candidate;
     PlannedSource {
-        size: footer.size,
-        etag: footer.etag.clone(),
-        rows: footer.rows,
-        footer: footer.digest,
+        size: told.size,
+        etag: told.etag,
+        rows: told.rows,
+        footer: told.digest,
         key: file.key,
         name: file.name,
     }

@@ -302,7 +302,7 @@ impl Lane {
             }
             let path = shared.bucket.path(file.key.as_str())?;
             match read_footer(shared.bucket.store().as_ref(), &path, Some(&etag)).await {
-                Ok(footer) if earlier.iter().any(|t| t.same_content(&footer)) => {
+                Ok(footer) if earlier.iter().any(|t| t.same_content(footer.size, footer.digest)) => {
                     return Ok(Some(EventOutcome::Duplicate));
                 }
                 Err(SourceError::Unavailable(error)) => return Err(error),

@@ -12,7 +12,9 @@ use crate::data_file::DataFile;
 use crate::error::{Error, ErrorKind};
 use crate::halt::LaneError;
 use crate::ids::{AttemptId, Seq};
-use crate::merge::{MergeError, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SourceError, read_footer};
+use crate::merge::{
+    MergeError, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SourceError, Sources, read_footer,
+};
 use crate::naming::ObjectKey;
 use crate::options::Options;
 use crate::plan::{Plan, PlannedSource};
@@ -93,15 +95,14 @@ impl LaneWork {
             progress.phase = PlanPhase::Merging;
         });
         let attempt = AttemptId::random(self.shared.randomness.as_ref());
-        let inputs = match self.inputs(plan).await? {
-            Ok(inputs) => inputs,
+        let merger = self.merger(plan);
+        let sources = merger.sources(self.shared.bucket.store(), &layout.schema);
+        let sources = match self.inputs(plan, sources.map_err(Error::from)?).await? {
+            Ok(sources) => sources,
             Err(bad) => return self.culprits(plan, bad).await,
         };
         let target = self.target(plan, &layout, attempt);
-        let merger = self.merger(plan);
-        let merged = merger
-            .merge(self.shared.bucket.store(), inputs, target, &self.progress)
-            .await;
+        let merged = merger.merge_sources(sources, target, &self.progress).await;
         let output = match merged {
             Ok(output) => output,
             Err(MergeError::Source { index, reason }) => {
@@ -177,20 +178,23 @@ impl LaneWork {
     }
 
     /// Opens every source in the content that was planned, or says which are not there in it.
-    async fn inputs(&mut self, plan: &Plan) -> Result<Result<Vec<MergeInput>, Vec<BadSource>>, LaneError> {
+    async fn inputs(
+        &mut self,
+        plan: &Plan,
+        mut sources: Sources,
+    ) -> Result<Result<Sources, Vec<BadSource>>, LaneError> {
         let shared = Arc::clone(&self.shared);
         let reads: Vec<_> = plan
             .sources
             .iter()
             .map(|source| open(&shared, source).boxed())
             .collect();
-        let opened: Vec<_> = futures::stream::iter(reads).buffered(CONCURRENT_READS).collect().await;
-        let mut inputs = Vec::with_capacity(opened.len());
+        let mut opened = futures::stream::iter(reads).buffered(CONCURRENT_READS).enumerate();
         let mut bad = Vec::new();
         let mut unavailable = None;
-        for (index, opened) in opened.into_iter().enumerate() {
+        while let Some((index, opened)) = opened.next().await {
             match opened {
-                Ok(input) => inputs.push(input),
+                Ok(input) => sources.add(input),
                 Err(SourceError::Bad(reason)) => bad.push(BadSource { index, reason }),
                 Err(SourceError::Unavailable(error)) => {
                     unavailable.get_or_insert((index, error));
@@ -206,7 +210,7 @@ impl LaneWork {
                 Merged::Elsewhere | Merged::Files(..) => Ok(Err(Vec::new())),
             };
         }
-        Ok(Ok(inputs))
+        Ok(Ok(sources))
     }
 
     /// After a source has turned out bad: looks whether the plan has been decided meanwhile (then a racer has

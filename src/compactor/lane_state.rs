@@ -9,10 +9,10 @@ use crate::compactor::lane::Lane;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
 use crate::naming::{ETag, ObjectKey};
-use crate::state::document::Document;
+use crate::state::document::{Changes, Document};
 use crate::state::{StateKey, StateStore};
 use crate::time::Timestamp;
-use crate::window::{FileRecord, TrackerKey, WindowRecord, WindowTracker};
+use crate::window::{FileRecord, RosterRecord, TrackerKey, WindowRecord, WindowTracker};
 
 /// What a lane remembers beside windows and quarantine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,10 +75,7 @@ impl Lane {
             };
             tracker.join_window(&self.namespace, record);
         }
-        if let Some(text) = self.documents.roster.get(ROSTER) {
-            // Writers come back with their next file; garbage costs a timeout, not a row.
-            tracker.join_roster(&self.namespace, &serde_json::from_str(text).unwrap_or_default());
-        }
+        tracker.join_roster(&self.namespace, &roster_of(&self.documents.roster));
     }
 
     /// Removes what could not be read, once it is written down that the bucket has to be listed for it.
@@ -99,8 +96,17 @@ impl Lane {
         match key {
             TrackerKey::Window { start, .. } => self.save_window(store, tracker, *start).await,
             TrackerKey::Roster { .. } => {
-                let text = encode(&tracker.roster_record(&self.namespace))?;
-                let changes = BTreeMap::from([(ROSTER.to_owned(), Some(text))]);
+                let mut changes: Changes = BTreeMap::new();
+                for (entry, _) in self.documents.roster.iter() {
+                    changes.insert(entry.to_owned(), None);
+                }
+                let record = tracker.roster_record(&self.namespace);
+                for writer in &record.writers {
+                    changes.insert(format!("{WRITER}{}", writer.id), Some(encode(writer)?));
+                }
+                if let Some(forgotten) = record.forgotten {
+                    changes.insert(FORGOTTEN.to_owned(), Some(encode(&forgotten)?));
+                }
                 self.documents.roster.apply(store, &changes).await
             }
         }
@@ -181,9 +187,24 @@ impl Lane {
 
 /// Names of entries in a lane's documents.
 const MEMORY: &str = "memory";
-const ROSTER: &str = "roster";
+/// What the entry of a writer in the roster begins with; one entry each, since a value holds no thousand of them.
+const WRITER: &str = "writer/";
+/// The entry that says when the last writer was seen that did not fit.
+const FORGOTTEN: &str = "forgotten";
+
 const WINDOW: &str = "window";
 const FILE_PREFIX: &str = "file:";
+
+/// The roster as it was saved. What cannot be understood is as good as never seen.
+fn roster_of(document: &Document) -> RosterRecord {
+    let writers = document.iter().filter(|(entry, _)| entry.starts_with(WRITER));
+    RosterRecord {
+        writers: writers
+            .filter_map(|(_, text)| serde_json::from_str(text).ok())
+            .collect(),
+        forgotten: document.get(FORGOTTEN).and_then(|text| serde_json::from_str(text).ok()),
+    }
+}
 
 impl Documents {
     pub(super) async fn open(store: &dyn StateStore, base: StateKey) -> Result<Self> {

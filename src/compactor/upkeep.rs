@@ -12,7 +12,7 @@ use crate::ids::Seq;
 use crate::ledger::{Floor, Register};
 use crate::naming::ObjectKey;
 use crate::plan::PlannedSource;
-use crate::reclaim::{confirm, delete_all, head, leftovers, orphans};
+use crate::reclaim::{Committed, confirm, delete_all, head, leftovers, orphans};
 use crate::sink::{Outcome, TableSink};
 use crate::time::Timestamp;
 
@@ -72,11 +72,21 @@ impl Upkeep {
             .map_err(table_error)?;
         let older_than = self.now - self.shared.options.orphan_min_age_ms;
         let register = &self.register;
-        let (store, dir) = (layout.store.as_ref(), &layout.data_dir);
-        let decided = |seq| register.decision(seq).map(|decision| decision.attempt);
-        for (seq, paths) in orphans(store, dir, register.lane(), decided, older_than).await? {
-            confirm(self.sink.as_ref(), &register.known_decision(seq).await?).await?;
-            self.done.swept += delete_all(store, paths).await?;
+        let store = layout.store.as_ref();
+        let decided = |seq| {
+            register.decision(seq).map(|decision| Committed {
+                attempt: decision.attempt,
+                version: decision.table_version,
+            })
+        };
+        for dir in [Some(&layout.data_dir), layout.metadata_dir.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            for (seq, paths) in orphans(store, dir, register.lane(), decided, older_than).await? {
+                confirm(self.sink.as_ref(), &register.known_decision(seq).await?).await?;
+                self.done.swept += delete_all(store, paths).await?;
+            }
         }
         let over = |seq| seq <= register.floor().seq || register.decision(seq).is_some();
         for dir in [register.attempts_dir(), register.scratch_dir()] {

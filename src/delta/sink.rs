@@ -310,6 +310,7 @@ impl TableSink for DeltaSink {
         Ok(TableLayout {
             store: self.log.store().clone(),
             data_dir: self.log.root().clone().join("data"),
+            metadata_dir: None,
             schema,
         })
     }

@@ -263,6 +263,7 @@ impl TableSink for IcebergSink {
         Ok(TableLayout {
             store: Arc::clone(self.files.store()),
             data_dir: self.files.data_dir(),
+            metadata_dir: Some(self.files.metadata_dir()),
             schema: columns,
         })
     }

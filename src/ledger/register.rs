@@ -67,6 +67,8 @@ pub(crate) struct DecisionSummary {
     pub(crate) outcome: Outcome,
     pub(crate) plan_hash: PlanHash,
     pub(crate) attempt: AttemptId,
+    /// The version or snapshot that holds the entry, if it was still in the log.
+    pub(crate) table_version: Option<u64>,
     /// By the object store's clock.
     pub(crate) stored_at: Timestamp,
     /// By the clock of the worker that recorded it.
@@ -79,6 +81,7 @@ impl DecisionSummary {
             outcome: decision.outcome,
             plan_hash: decision.plan_hash,
             attempt: decision.attempt,
+            table_version: decision.table_version,
             stored_at,
             decided_at: decision.decided_at,
         }

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parquet::basic::Compression;
+
+use crate::options::Codec;
+
 /// Counts bytes held, and the most that were held at once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory(Arc<Counts>);
@@ -59,6 +63,33 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.resize(0);
     }
+}
+
+/// What an open decoder of a column chunk takes beside the chunk and its pages: the state of the codec, runs and
+/// levels. Measured; the codecs that parquet uses keep their state for as long as a chunk is open.
+pub(super) fn decoder_bytes(codec: Compression) -> u64 {
+    let state = match codec {
+        Compression::ZSTD(_) => 104 << 10,
+        Compression::BROTLI(_) | Compression::GZIP(_) => 64 << 10,
+        Compression::SNAPPY => 4 << 10,
+        _ => 0,
+    };
+    state + (8 << 10)
+}
+
+/// What an open encoder of a column chunk takes beside the pages that it has: the state of the codec.
+pub(super) fn encoder_bytes(codec: Codec) -> u64 {
+    let state = match codec {
+        Codec::None => 0,
+        Codec::Snappy => 36 << 10,
+        // Of pages of up to 1 MiB; zstd/lib/compress/clevels.h has the tables that this follows from.
+        Codec::Zstd(..=2) => 800 << 10,
+        Codec::Zstd(3) => 1_300 << 10,
+        Codec::Zstd(4..=6) => 3_600 << 10,
+        Codec::Zstd(7..=8) => 6_700 << 10,
+        Codec::Zstd(_) => 18 << 20,
+    };
+    state + (16 << 10)
 }
 
 /// What of an allotment may be fetched and decompressed; the rest is for decoded rows and keys.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use bytes::buf::{Buf, Reader};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
@@ -57,13 +58,25 @@ pub(super) fn guarded<T>(what: &str, work: impl FnOnce() -> T) -> Result<T, Quar
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| QuarantineReason::corrupt(what))
 }
 
-/// The decoder of the rows of a slice from the row `skip` on.
+/// The decoder of the rows of a slice from the row `skip` on, of all columns.
 pub(super) fn build(
     piece: &Piece,
     skip: usize,
     batch_rows: usize,
     extents: &Arc<Vec<Extent>>,
     size: u64,
+) -> Result<SliceReader, QuarantineReason> {
+    build_columns(piece, skip, batch_rows, extents, size, ProjectionMask::all())
+}
+
+/// As [`build`], of some columns.
+pub(super) fn build_columns(
+    piece: &Piece,
+    skip: usize,
+    batch_rows: usize,
+    extents: &Arc<Vec<Extent>>,
+    size: u64,
+    columns: ProjectionMask,
 ) -> Result<SliceReader, QuarantineReason> {
     let total = piece
         .arrow
@@ -73,6 +86,8 @@ pub(super) fn build(
         .map_or(0, RowGroupMetaData::num_rows);
     let rows = piece.slice.rows.start.saturating_add(skip)..piece.slice.rows.end;
     let total = usize::try_from(total).unwrap_or(0);
+    // The decoder allocates by its batch size, whatever there is to read.
+    let batch_rows = batch_rows.min(rows.len()).max(1);
     let source = Extents {
         extents: Arc::clone(extents),
         size,
@@ -81,7 +96,8 @@ pub(super) fn build(
     let reader = guarded("a row group broke the decoder", || {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.arrow.clone())
             .with_row_groups(vec![piece.group])
-            .with_batch_size(batch_rows);
+            .with_batch_size(batch_rows)
+            .with_projection(columns);
         match selection {
             Some(selection) => builder.with_row_selection(selection).build(),
             None => builder.build(),

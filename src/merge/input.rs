@@ -21,6 +21,9 @@ pub(super) struct Plan {
     pub(super) columns: SchemaRef,
     pub(super) keys: Option<Arc<KeyEncoder>>,
     pub(super) memory: Memory,
+    /// Bytes that columns may hold while they are decoded at once, beside all allotments: only one reader decodes
+    /// at a time.
+    pub(super) decoding: u64,
     /// Sums the rows of the inputs, where the outputs are to be compared with them.
     pub(super) hash: Option<Arc<Mutex<RowHash>>>,
 }

@@ -5,10 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use object_store::ObjectStore;
-use parquet::file::metadata::RowGroupMetaData;
 
-use super::MergeInput;
-use super::budget::{Held, Memory, allotment_for, fetch_limit};
+use super::budget::Memory;
 use super::chain::{self, Link};
 use super::error::MergeError;
 use super::footer::too_large;
@@ -17,15 +15,12 @@ use super::input::{Input, Origin, Plan};
 use super::merging::{Chain, Stop, Waiting};
 use super::options::{MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 use super::order::KeyEncoder;
-use super::slices;
+use super::sources::{Needs, READER_BYTES, Reading, Source, Sources};
 use super::upload;
 use crate::options::SortField;
 
 /// Largest row group in memory, whatever the budget.
 const MAX_ROW_GROUP_BYTES: u64 = 128 << 20;
-/// Least bytes that a reader gets, and what it gets for every leaf column.
-const READER_BYTES: u64 = 32 << 10;
-const READER_COLUMN_BYTES: u64 = 1 << 10;
 /// How often a merge is planned anew before it stops relying on what turned out wrong.
 const MAX_REPLANS: usize = 16;
 
@@ -38,17 +33,29 @@ pub(super) struct Shares {
     pub(super) part: u64,
     /// Merged rows on their way to the output.
     pub(super) merged: u64,
+    /// Footers that are kept.
+    pub(super) footers: u64,
+    /// Columns while they are decoded at once.
+    pub(super) decoding: u64,
     /// All readers together.
     pub(super) sources: u64,
 }
 
-/// How a row group that has a page index is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// A few pages at a time.
-    Parts,
-    /// As a whole, unless that takes half of the readers' share.
-    Whole,
+/// Shares the budget out, the same way whatever the inputs are: so each is judged by itself.
+fn shares(options: &MergeOptions) -> Shares {
+    let budget = options.memory_budget_bytes;
+    let part = upload::part_size(options.target_file_size_bytes.saturating_mul(2));
+    let row_group = (budget.saturating_sub(part) / 3).min(MAX_ROW_GROUP_BYTES);
+    let (merged, footers, decoding) = (budget / 16, budget / 16, budget / 32);
+    let others = [row_group, part, merged, footers, decoding].iter().sum();
+    Shares {
+        row_group,
+        part,
+        merged,
+        footers,
+        decoding,
+        sources: budget.saturating_sub(others).max(READER_BYTES),
+    }
 }
 
 /// How inputs fit the budget.
@@ -64,29 +71,27 @@ pub(super) enum Fit {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) options: MergeOptions,
-    pub(super) inputs: Vec<Input>,
+    pub(super) inputs: Vec<Source>,
     /// The plan's columns.
     pub(super) schema: SchemaRef,
     pub(super) memory: Memory,
     pub(super) rows: u64,
     pub(super) bytes: u64,
-    spans: Vec<Option<chain::Span>>,
     needs: BTreeMap<usize, u64>,
-    /// What a slice of a row group that is read in parts costs, as one has shown.
-    parts_cost: u64,
+    /// What a slice of a row group that is read in parts needs, as one has shown.
+    parts_need: u64,
     unchained: BTreeSet<usize>,
     replans: usize,
-    footers: u64,
-    _held: Held,
+    _sources: Sources,
 }
 
 impl Job {
-    pub(super) fn new(
+    /// No inputs yet: they are added before the job is made.
+    pub(super) fn sources(
         options: &MergeOptions,
         store: &Arc<dyn ObjectStore>,
-        inputs: Vec<MergeInput>,
         schema: &SchemaRef,
-    ) -> Result<Self, MergeError> {
+    ) -> Result<Sources, MergeError> {
         if options.memory_budget_bytes < MIN_MEMORY_BUDGET_BYTES {
             return Err(MergeError::Budget {
                 needed: MIN_MEMORY_BUDGET_BYTES,
@@ -95,111 +100,66 @@ impl Job {
         }
         // Also says early whether the columns can be sorted by.
         KeyEncoder::new(schema, &options.sort_order)?;
-        let ranks = ranks(&inputs);
-        // Contents at hand save requests, but must not crowd out the readers.
-        let contents: u64 = inputs
-            .iter()
-            .map(|input| input.footer.content.as_ref().map_or(0, |c| c.len() as u64))
-            .sum();
-        let keep_contents = contents <= options.memory_budget_bytes / 8;
-        let inputs: Vec<Input> = inputs
-            .into_iter()
-            .zip(ranks)
-            .enumerate()
-            .map(|(index, (input, rank))| Input {
-                store: Arc::clone(store),
-                footer: if keep_contents {
-                    input.footer
-                } else {
-                    input.footer.without_content()
-                },
-                origin: Origin::Source { index, rank },
-            })
-            .collect();
-        let memory = Memory::default();
-        let footers = inputs.iter().map(|input| input.footer.memory_size()).sum();
-        let order = &options.sort_order;
-        let spans = inputs
-            .iter()
-            .map(|input| chain::span(&input.footer.metadata, &input.footer.schema, schema, order));
-        Ok(Self {
-            spans: spans.collect(),
-            rows: inputs.iter().map(|input| input.footer.rows).sum(),
-            bytes: inputs.iter().map(|input| input.footer.size).sum(),
+        let limit = shares(options).footers;
+        Ok(Sources::new(store, schema, &options.sort_order, limit))
+    }
+
+    pub(super) fn new(options: &MergeOptions, mut sources: Sources, schema: &SchemaRef) -> Self {
+        let mut inputs = std::mem::take(&mut sources.all);
+        rank(&mut inputs);
+        Self {
+            rows: inputs.iter().map(|input| input.rows).sum(),
+            bytes: inputs.iter().map(|input| input.size).sum(),
             options: options.clone(),
             schema: Arc::clone(schema),
             needs: BTreeMap::new(),
-            parts_cost: 0,
+            parts_need: 0,
             unchained: BTreeSet::new(),
             replans: 0,
-            footers,
-            _held: memory.hold(footers),
-            memory,
+            memory: sources.memory.clone(),
             inputs,
-        })
+            _sources: sources,
+        }
     }
 
     /// How the budget is shared out.
-    pub(super) fn shares(&self) -> Result<Shares, MergeError> {
-        let budget = self.options.memory_budget_bytes;
-        let row_group = (budget / 3).min(MAX_ROW_GROUP_BYTES);
-        let part = upload::part_size(self.options.target_file_size_bytes.saturating_mul(2));
-        let merged = budget / 16;
-        let others = row_group
-            .saturating_add(part)
-            .saturating_add(merged)
-            .saturating_add(self.footers);
-        let sources = budget.saturating_sub(others);
-        if sources < READER_BYTES {
-            return Err(MergeError::Budget {
-                needed: others.saturating_add(READER_BYTES),
-                budget,
-            });
-        }
-        Ok(Shares {
-            row_group,
-            part,
-            merged,
-            sources,
-        })
+    pub(super) fn shares(&self) -> Shares {
+        shares(&self.options)
     }
 
     /// The inputs in chains, by index. Inputs without rows are in none.
     pub(super) fn chains(&self) -> Vec<Vec<usize>> {
-        let with_rows = self
-            .inputs
-            .iter()
-            .enumerate()
-            .filter(|(_, input)| input.footer.rows > 0);
+        let with_rows = self.inputs.iter().filter(|input| input.rows > 0);
         if self.options.sort_order.is_empty() {
-            let all: Vec<usize> = with_rows.map(|(index, _)| index).collect();
+            let all: Vec<usize> = with_rows.map(|input| input.index).collect();
             return if all.is_empty() { Vec::new() } else { vec![all] };
         }
-        let links = with_rows.map(|(index, input)| Link {
-            index,
-            rank: input.origin.rank(),
-            span: if self.unchained.contains(&index) {
+        let links = with_rows.map(|input| Link {
+            index: input.index,
+            rank: input.rank,
+            span: if self.unchained.contains(&input.index) {
                 None
             } else {
-                self.spans.get(index).cloned().flatten()
+                input.span.clone()
             },
         });
         chain::chains(links.collect(), self.options.sort_order.len() == 1)
     }
 
-    /// How the inputs fit the budget; an error if one alone is too large.
+    /// How the inputs fit the budget; an error if one alone is too large, whatever the others are.
     pub(super) fn fit(&self) -> Result<Fit, MergeError> {
-        let sources = self.shares()?.sources;
+        let sources = self.shares().sources;
         let indices = self.chains();
-        for (index, input) in self.inputs.iter().enumerate() {
+        for input in &self.inputs {
             let needed = self.need(input, Reading::Parts);
             if needed > sources {
+                let index = input.index;
                 let reason = too_large("row group without page index, of memoryBudgetBytes", needed, sources);
                 return Err(MergeError::Source { index, reason });
             }
         }
-        // Reading in parts costs more requests, passes cost writing everything twice.
-        for reading in [Reading::Whole, Reading::Parts] {
+        // Decoding at once is slower, reading in parts costs more requests, passes cost writing everything twice.
+        for reading in [Reading::InBatches, Reading::Whole, Reading::Parts] {
             if let Some(chains) = allot(self.needy(&indices, reading), sources) {
                 return Ok(Fit::AtOnce(chains));
             }
@@ -210,36 +170,29 @@ impl Job {
     /// The chains of these indices, each allotted what it needs.
     fn needy(&self, chains: &[Vec<usize>], reading: Reading) -> Vec<Chain> {
         let chains = chains.iter().map(|indices| {
-            let inputs: Vec<&Input> = indices.iter().filter_map(|index| self.inputs.get(*index)).collect();
+            let inputs: Vec<&Source> = indices.iter().filter_map(|index| self.inputs.get(*index)).collect();
             let needs = inputs.iter().map(|input| self.need(input, reading));
             Chain {
                 allotment: needs.max().unwrap_or(0),
-                inputs: inputs.into_iter().cloned().map(Waiting::Source).collect(),
+                inputs: inputs.into_iter().cloned().map(Box::new).map(Waiting::Source).collect(),
             }
         });
         chains.collect()
     }
 
     /// The bytes that a reader of this input needs, as far as footers and experience tell.
-    pub(super) fn need(&self, input: &Input, reading: Reading) -> u64 {
-        let sources = self.shares().map_or(0, |shares| shares.sources);
-        let parts = self.parts_cost.max(sources / 16);
-        let groups = input.footer.metadata.row_groups();
-        let cost = groups.iter().map(|group| {
-            let cost = slices::cost(group);
-            let in_parts = reading == Reading::Parts || allotment_for(cost) > sources / 2;
-            if in_parts && slices::is_divisible(group) {
-                cost.min(parts)
-            } else {
-                cost
-            }
-        });
-        let leaves = groups.first().map_or(0, RowGroupMetaData::num_columns) as u64;
-        let told = allotment_for(cost.max().unwrap_or(0)).max(READER_BYTES + READER_COLUMN_BYTES * leaves);
-        match input.origin {
-            Origin::Source { index, .. } => told.max(self.needs.get(&index).copied().unwrap_or(0)),
-            Origin::Scratch => told,
-        }
+    fn need(&self, input: &Source, reading: Reading) -> u64 {
+        let sources = self.shares().sources;
+        let told = input.needs.least(reading, sources, self.parts_need.max(sources / 16));
+        let learned = self.needs.get(&input.index).copied().unwrap_or(0);
+        // A file that needs more than there is has said so itself.
+        told.max(learned)
+    }
+
+    /// The bytes that a reader of this intermediate file needs.
+    pub(super) fn scratch_need(&self, input: &Input) -> u64 {
+        let sources = self.shares().sources;
+        Needs::of(&input.footer, false).least(Reading::Whole, sources, sources / 16)
     }
 
     /// What the readers of one merge share. With `ordinal`, rows carry their rank in a column of that name.
@@ -261,6 +214,7 @@ impl Job {
             schema,
             columns: Arc::clone(&self.schema),
             memory: self.memory.clone(),
+            decoding: self.shares().decoding,
             hash,
         })
     }
@@ -268,7 +222,7 @@ impl Job {
     /// Takes note of why a merge stopped; the error, if planning anew cannot help.
     pub(super) fn learn(&mut self, stop: Stop) -> Result<(), MergeError> {
         self.replans += 1;
-        let sources = self.shares()?.sources;
+        let sources = self.shares().sources;
         match stop {
             Stop::Failed(error) => Err(error),
             Stop::ChainBroken { index } => {
@@ -292,7 +246,7 @@ impl Job {
                 }
                 // Each time something larger was found, so this ends; other inputs will be alike.
                 self.needs.insert(index, needed);
-                self.parts_cost = self.parts_cost.max(fetch_limit(needed));
+                self.parts_need = self.parts_need.max(needed);
                 if self.replans > MAX_REPLANS {
                     let twice = |need: u64| need.saturating_mul(2).min(sources);
                     for index in 0..self.inputs.len() {
@@ -322,14 +276,12 @@ pub(super) fn allot(mut chains: Vec<Chain>, sources: u64) -> Option<Vec<Chain>> 
 }
 
 /// The place of each input among equal keys: by writer, sequence, and the order in which they were given.
-fn ranks(inputs: &[MergeInput]) -> Vec<u32> {
+fn rank(inputs: &mut [Source]) {
     let mut order: Vec<usize> = (0..inputs.len()).collect();
     order.sort_by_key(|index| inputs.get(*index).map(|input| (&input.writer, input.sequence)));
-    let mut ranks = vec![0; inputs.len()];
     for (rank, index) in (0..).zip(order) {
-        if let Some(place) = ranks.get_mut(index) {
-            *place = rank;
+        if let Some(input) = inputs.get_mut(index) {
+            input.rank = rank;
         }
     }
-    ranks
 }

@@ -13,11 +13,12 @@ use object_store::path::Path;
 use super::ahead::Ahead;
 use super::budget::{Held, to_usize};
 use super::error::MergeError;
-use super::footer::read_footer;
+use super::footer::read_own_footer;
 use super::gather::gather;
 use super::input::{Input, Origin, Plan};
 use super::kway::{Head, merge};
 use super::reader::{Batch, InputReader, MAX_BATCH_ROWS};
+use super::sources::Source;
 use super::step::yield_now;
 
 /// Inputs that are opened at the same time.
@@ -57,14 +58,14 @@ pub(super) struct Chain {
 pub(super) enum Waiting {
     /// An intermediate file. Its footer is read when its turn comes: all of them together may be large.
     Scratch(Arc<dyn ObjectStore>, Path),
-    Source(Input),
+    Source(Box<Source>),
 }
 
 impl Waiting {
     pub(super) async fn open(self) -> Result<Input, MergeError> {
         match self {
             Self::Scratch(store, path) => {
-                let footer = read_footer(&*store, &path, None).await;
+                let footer = read_own_footer(&*store, &path).await;
                 let footer = footer.map_err(|e| Origin::Scratch.blame(e))?.without_content();
                 Ok(Input {
                     store,
@@ -72,7 +73,7 @@ impl Waiting {
                     origin: Origin::Scratch,
                 })
             }
-            Self::Source(input) => Ok(input),
+            Self::Source(source) => source.open().await,
         }
     }
 }
@@ -228,8 +229,10 @@ impl Cursor {
                     }
                     check_link(self.last.as_ref(), &batch, reader.origin())?;
                     self.batch = Some(batch);
-                    if let (None, Some(Waiting::Source(next))) = (&self.ahead, self.waiting.front()) {
-                        self.ahead = Ahead::start(next, reader.spare(), &self.plan.memory);
+                    if let (None, Some(Waiting::Source(next))) = (&self.ahead, self.waiting.front())
+                        && let Some(next) = next.at_hand()
+                    {
+                        self.ahead = Ahead::start(&next, reader.spare(), &self.plan.memory);
                     }
                     return Ok(());
                 }

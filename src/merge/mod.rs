@@ -5,8 +5,20 @@
 //!  (claims    (what     (allotments,    (input ► kway ►      (row       (equal
 //!   checked)   follows)  passes)         gather)              groups)    parts)
 //! ```
+//!
+//! What counts against the budget, beside bytes and rows: the state of codecs (zstd keeps about 100 KiB for every
+//! column chunk that is open for reading, 600 KiB or more for writing), dictionaries, and parsed footers. So short
+//! slices are decoded at once and wide row groups encoded one column after the other; footers that together take more
+//! than their share are read again when their turn comes. The shares follow from the options alone, and an input is
+//! judged by what it needs of them by itself.
+//!
+//! What does not count: the program, holes that an allocator keeps (glibc's keeps up to twice the budget where
+//! columns are many, unless `MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=65536` is set), and what a column takes for a
+//! moment when it is wider than its pages tell. A row group without page index is fetched as a whole; one whose
+//! compressed bytes do not fit the readers' share, about half of the budget, is too large.
 
 mod ahead;
+mod at_once;
 mod budget;
 mod chain;
 mod decode;
@@ -28,7 +40,9 @@ mod page_index;
 mod pages;
 mod passes;
 mod reader;
+mod row_group;
 mod slices;
+mod sources;
 mod step;
 mod thrift;
 mod upload;
@@ -53,6 +67,7 @@ use self::merging::{Merging, Stop};
 use self::output::{Output, OutputOptions, location};
 use self::passes::Scratch;
 use self::reader::InputReader;
+pub(crate) use self::sources::Sources;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
 use crate::schema::strip_metadata;
@@ -155,8 +170,27 @@ impl ParquetMerger {
         target: MergeTarget,
         observer: &dyn MergeObserver,
     ) -> Result<MergeOutput, MergeError> {
-        let mut job = Job::new(&self.options, store, inputs, &strip_metadata(&target.schema))?;
-        let shares = job.shares()?;
+        let mut sources = self.sources(store, &target.schema)?;
+        for input in inputs {
+            sources.add(input);
+        }
+        self.merge_sources(sources, target, observer).await
+    }
+
+    /// No inputs yet, of a merge into columns of `schema`: added one by one they take less memory than all together.
+    pub(crate) fn sources(&self, store: &Arc<dyn ObjectStore>, schema: &SchemaRef) -> Result<Sources, MergeError> {
+        Job::sources(&self.options, store, &strip_metadata(schema))
+    }
+
+    /// As [`ParquetMerger::merge`], of sources for the schema of `target`.
+    pub(crate) async fn merge_sources(
+        &self,
+        sources: Sources,
+        target: MergeTarget,
+        observer: &dyn MergeObserver,
+    ) -> Result<MergeOutput, MergeError> {
+        let mut job = Job::new(&self.options, sources, &strip_metadata(&target.schema));
+        let shares = job.shares();
         let mut output = Output::new(OutputOptions {
             store: Arc::clone(&target.store),
             dir: target.dir.clone(),
@@ -169,6 +203,8 @@ impl ParquetMerger {
             part_size: shares.part,
             row_group_bytes: shares.row_group,
             row_group_rows: self.options.max_row_group_rows.max(1),
+            file_row_groups: usize::MAX,
+            is_scratch: false,
             memory: job.memory.clone(),
         })?;
         let mut scratch = target
@@ -223,7 +259,12 @@ impl ParquetMerger {
         inputs: Vec<MergeInput>,
         schema: &SchemaRef,
     ) -> impl Stream<Item = Result<RecordBatch, MergeError>> + Send + use<> {
-        let job = Job::new(&self.options, store, inputs, schema);
+        let job = Job::sources(&self.options, store, schema).map(|mut sources| {
+            for input in inputs {
+                sources.add(input);
+            }
+            Job::new(&self.options, sources, schema)
+        });
         let start = Streaming {
             job,
             merging: None,
@@ -251,13 +292,15 @@ impl ParquetMerger {
         input: &MergeInput,
         schema: &SchemaRef,
     ) -> Result<(), MergeError> {
-        let mut job = Job::new(&self.options, store, vec![input.clone()], schema)?;
-        let sources = job.shares()?.sources;
+        let mut sources = Job::sources(&self.options, store, schema)?;
+        sources.add(input.clone());
+        let mut job = Job::new(&self.options, sources, schema);
+        let sources = job.shares().sources;
         let plan = job.plan(None)?;
         let Some(source) = job.inputs.first().cloned() else {
             return Ok(());
         };
-        let mut reader = InputReader::new(source, &plan, sources)?;
+        let mut reader = InputReader::new(source.open().await?, &plan, sources)?;
         loop {
             match reader.next().await {
                 Ok(Some(_)) => step::yield_now().await,
@@ -316,7 +359,7 @@ async fn attempt(
     scratch: Option<&mut Scratch>,
     observer: &dyn MergeObserver,
 ) -> Result<(Vec<DataFile>, Plan), Stop> {
-    let shares = job.shares()?;
+    let shares = job.shares();
     let (plan, chains) = match (job.fit()?, scratch) {
         (Fit::AtOnce(chains), _) => (job.plan(None)?, chains),
         (Fit::InPasses(chains), Some(scratch)) => {
@@ -362,7 +405,7 @@ impl Streaming {
                         Fit::AtOnce(chains) => chains,
                         Fit::InPasses(chains) => return Err(too_many(job, &chains)),
                     };
-                    let merged = job.shares()?.merged;
+                    let merged = job.shares().merged;
                     none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema), merged))
                 }
             };
@@ -397,7 +440,7 @@ fn too_many(job: &Job, chains: &[merging::Chain]) -> MergeError {
     let needed = chains
         .iter()
         .fold(0_u64, |sum, chain| sum.saturating_add(chain.allotment));
-    let sources = job.shares().map_or(0, |shares| shares.sources);
+    let sources = job.shares().sources;
     MergeError::Budget {
         needed: budget.saturating_add(needed.saturating_sub(sources)),
         budget,

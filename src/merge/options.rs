@@ -13,7 +13,8 @@ pub const MIN_MEMORY_BUDGET_BYTES: u64 = 16 << 20;
 pub struct MergeOptions {
     /// The order of the rows of every input and of the outputs; empty: none, the inputs are concatenated.
     pub sort_order: Vec<SortField>,
-    /// Memory that the merge may hold; at least [`MIN_MEMORY_BUDGET_BYTES`].
+    /// Memory that the merge may hold; at least [`MIN_MEMORY_BUDGET_BYTES`]. About half of it is for reading: a row
+    /// group without page index that takes more, compressed, is too large. Holes that an allocator keeps come on top.
     pub memory_budget_bytes: u64,
     /// Outputs are rolled at about this size.
     pub target_file_size_bytes: u64,

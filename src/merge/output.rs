@@ -7,9 +7,8 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
@@ -19,6 +18,7 @@ use super::budget::{Held, Memory, to_usize};
 use super::error::MergeError;
 use super::floats;
 use super::metrics::FileMetrics;
+use super::row_group::{ColumnRows, Manner, Rows, encode_column, encoding, size};
 use super::step::yield_now;
 use super::upload::{Pending, Upload};
 use crate::data_file::DataFile;
@@ -46,6 +46,10 @@ pub(super) struct OutputOptions {
     /// Memory of the row group under construction.
     pub(super) row_group_bytes: u64,
     pub(super) row_group_rows: usize,
+    /// Files are rolled at so many row groups.
+    pub(super) file_row_groups: usize,
+    /// An intermediate file: nobody looks for rows in it.
+    pub(super) is_scratch: bool,
     pub(super) memory: Memory,
 }
 
@@ -55,6 +59,7 @@ pub(super) struct Output {
     options: OutputOptions,
     parquet: Arc<SchemaDescriptor>,
     properties: WriterPropertiesPtr,
+    manner: Manner,
     next_part: u32,
     file: Option<OpenFile>,
     files: Vec<DataFile>,
@@ -66,6 +71,8 @@ struct OpenFile {
     factory: ArrowRowGroupWriterFactory,
     group: Option<OpenGroup>,
     metrics: FileMetrics,
+    /// Bytes of the last row group that was encoded at its end, before and after.
+    ratio: (u64, u64),
 }
 
 impl std::fmt::Debug for OpenFile {
@@ -77,7 +84,7 @@ impl std::fmt::Debug for OpenFile {
 }
 
 struct OpenGroup {
-    columns: Vec<ArrowColumnWriter>,
+    content: Rows,
     rows: usize,
     held: Held,
 }
@@ -91,6 +98,7 @@ impl Output {
             })?;
         let properties = properties(&options, &parquet)?;
         Ok(Self {
+            manner: Manner::suiting(parquet.num_columns(), options.codec, options.row_group_bytes),
             options,
             parquet: Arc::new(parquet),
             properties,
@@ -103,8 +111,8 @@ impl Output {
     /// Writes rows; row groups and files are closed as they fill.
     pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
         // Each step adds no more than what is left free for it.
-        let width = rows.get_array_memory_size() / rows.num_rows().max(1);
-        let step = (to_usize(self.options.row_group_bytes / STEPS) / width.max(1)).clamp(1, STEP_ROWS);
+        let width = size(rows) / rows.num_rows().max(1) as u64;
+        let step = to_usize(self.options.row_group_bytes / STEPS / width.max(1)).clamp(1, STEP_ROWS);
         let mut start = 0;
         while start < rows.num_rows() {
             if self.file.is_none() {
@@ -118,12 +126,16 @@ impl Output {
                 .row_group_rows
                 .saturating_sub(file.group.as_ref().map_or(0, |group| group.rows));
             let length = step.min(room).min(rows.num_rows() - start).max(1);
-            let full = file.write(&self.options, &rows.slice(start, length))?;
+            let full = file.write(&self.options, self.manner, &rows.slice(start, length))?;
             start += length;
             yield_now().await;
             if full {
-                file.close_group().await?;
-                if file.writer.bytes_written() as u64 >= self.options.target_file_size {
+                file.close_group(&self.parquet, &self.properties, &self.options.schema)
+                    .await?;
+                let groups = file.writer.flushed_row_groups().len();
+                if file.writer.bytes_written() as u64 >= self.options.target_file_size
+                    || groups >= self.options.file_row_groups
+                {
                     self.close().await?;
                 }
             }
@@ -177,6 +189,7 @@ impl Output {
             factory,
             group: None,
             metrics: FileMetrics::default(),
+            ratio: (1, 1),
         })
     }
 
@@ -184,7 +197,7 @@ impl Output {
         let Some(mut file) = self.file.take() else {
             return Ok(());
         };
-        let closed = file.close().await;
+        let closed = file.close(&self.parquet, &self.properties, &self.options.schema).await;
         match closed {
             Ok(metadata) => {
                 self.files
@@ -200,69 +213,95 @@ impl Output {
 }
 
 impl OpenFile {
-    /// Encodes a few rows. Returns whether the row group is full.
-    fn write(&mut self, options: &OutputOptions, rows: &RecordBatch) -> Result<bool, MergeError> {
+    /// Adds a few rows. Returns whether the row group is full.
+    fn write(&mut self, options: &OutputOptions, manner: Manner, rows: &RecordBatch) -> Result<bool, MergeError> {
         let group = match &mut self.group {
             Some(group) => group,
             none => {
                 let number = self.writer.flushed_row_groups().len();
                 none.insert(OpenGroup {
-                    columns: self.factory.create_column_writers(number).map_err(encoding)?,
+                    content: match manner {
+                        Manner::AtOnce => {
+                            let columns = self.factory.create_column_writers(number).map_err(encoding)?;
+                            Rows::encoded(columns, options.codec)
+                        }
+                        Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
+                    },
                     rows: 0,
                     held: options.memory.hold(0),
                 })
             }
         };
-        let mut writers = group.columns.iter_mut();
-        for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-            for levels in compute_leaves(field, column).map_err(encoding)? {
-                let writer = writers
-                    .next()
-                    .ok_or_else(|| MergeError::internal("more leaves than columns"))?;
-                writer.write(&levels).map_err(encoding)?;
-            }
-        }
+        group.content.add(rows)?;
         group.rows += rows.num_rows();
-        let held = group.columns.iter().map(ArrowColumnWriter::memory_size).sum::<usize>() as u64;
+        let held = group.content.memory_size();
         group.held.resize(held);
-        let encoded = group
-            .columns
-            .iter()
-            .map(ArrowColumnWriter::get_estimated_total_bytes)
-            .sum::<usize>();
-        let file = (self.writer.bytes_written() + encoded) as u64;
+        let encoded = group.content.encoded_size().unwrap_or_else(|| {
+            let (before, after) = self.ratio;
+            let bytes = u128::from(held) * u128::from(after) / u128::from(before.max(1));
+            u64::try_from(bytes).unwrap_or(held)
+        });
+        let file = (self.writer.bytes_written() as u64).saturating_add(encoded);
         // Room for one more step, which is not known yet.
         let full = held >= options.row_group_bytes / STEPS * (STEPS - 1);
         Ok(full || group.rows >= options.row_group_rows || file >= options.target_file_size)
     }
 
     /// Encodes the row group to its end and hands it to the upload, chunk by chunk.
-    async fn close_group(&mut self) -> Result<(), MergeError> {
+    async fn close_group(
+        &mut self,
+        parquet: &SchemaDescriptor,
+        properties: &WriterPropertiesPtr,
+        schema: &SchemaRef,
+    ) -> Result<(), MergeError> {
         let Some(mut group) = self.group.take() else {
             return Ok(());
         };
+        let number = self.writer.flushed_row_groups().len();
+        let (before, written) = (group.held.bytes(), self.writer.bytes_written());
+        let is_raw = group.content.encoded_size().is_none();
         let mut writer = self.writer.next_row_group().map_err(encoding)?;
-        let mut left: u64 = group.held.bytes();
-        for (leaf, column) in group.columns.into_iter().enumerate() {
-            let size = column.memory_size() as u64;
-            let mut chunk = column.close().map_err(encoding)?;
-            self.metrics.add(leaf, &chunk.close().metadata);
-            floats::make_safe(chunk.close_mut()).map_err(encoding)?;
-            chunk.append_to_row_group(&mut writer).map_err(encoding)?;
+        let mut left: u64 = before;
+        let mut leaf = 0;
+        for (index, column) in group.content.into_columns()?.into_iter().enumerate() {
+            let size = column.memory_size();
+            let chunks: Vec<ArrowColumnChunk> = match column {
+                ColumnRows::Encoded(column) => vec![column.close().map_err(encoding)?],
+                ColumnRows::Raw(pieces) => {
+                    let field = schema.fields().get(index);
+                    let field = field.ok_or_else(|| MergeError::internal("more columns than fields"))?;
+                    encode_column(field, parquet, properties, (number, index), pieces).await?
+                }
+            };
             left = left.saturating_sub(size);
-            group.held.resize(left);
-            self.upload
-                .drain()
-                .await
-                .map_err(|source| MergeError::Output { source })?;
-            yield_now().await;
+            for mut chunk in chunks {
+                self.metrics.add(leaf, &chunk.close().metadata);
+                leaf += 1;
+                floats::make_safe(chunk.close_mut()).map_err(encoding)?;
+                chunk.append_to_row_group(&mut writer).map_err(encoding)?;
+                // The upload has it now, page by page, and counts it.
+                group.held.resize(left);
+                self.upload
+                    .drain()
+                    .await
+                    .map_err(|source| MergeError::Output { source })?;
+                yield_now().await;
+            }
         }
         writer.close().map_err(encoding)?;
+        if is_raw {
+            self.ratio = (before, (self.writer.bytes_written() - written) as u64);
+        }
         Ok(())
     }
 
-    async fn close(&mut self) -> Result<ParquetMetaData, MergeError> {
-        self.close_group().await?;
+    async fn close(
+        &mut self,
+        parquet: &SchemaDescriptor,
+        properties: &WriterPropertiesPtr,
+        schema: &SchemaRef,
+    ) -> Result<ParquetMetaData, MergeError> {
+        self.close_group(parquet, properties, schema).await?;
         let metadata = self.writer.finish().map_err(encoding)?;
         self.upload
             .finish()
@@ -306,6 +345,12 @@ fn properties(options: &OutputOptions, parquet: &SchemaDescriptor) -> Result<Wri
         .set_key_value_metadata((!metadata.is_empty()).then_some(metadata))
         .set_sorting_columns((!sorting.is_empty()).then_some(sorting))
         .set_max_row_group_row_count(None);
+    if options.is_scratch {
+        builder = builder
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true)
+            .set_dictionary_enabled(false);
+    }
     if let Some(column) = delta_column(&options.schema, &options.sort_order) {
         builder = builder
             .set_column_dictionary_enabled(column.clone(), false)
@@ -351,8 +396,4 @@ fn compression(codec: Codec) -> Result<Compression, MergeError> {
     Err(MergeError::Invalid {
         detail: format!("the codec of the outputs is not compiled in. codec=`{codec:?}`"),
     })
-}
-
-fn encoding(error: ParquetError) -> MergeError {
-    MergeError::internal(error)
 }

@@ -10,18 +10,26 @@
 use super::decode::find;
 use super::fetch::Extent;
 use super::footer::too_large;
-use super::slices::Slice;
+use super::slices::{Slice, beside_a_value};
 use super::thrift::{Kind, Malformed, STRUCT, Walker};
 use crate::quarantine::QuarantineReason;
 
 /// Most values in a page of a list: all of them may belong to one row, which is decoded at once.
 const MAX_LIST_PAGE_VALUES: u64 = 4 << 20;
 
-/// What decoding a slice that has been fetched holds at once, and how many bytes a row takes, by the claims of its
-/// pages.
-pub(super) fn measure(slice: &Slice, extents: &[Extent]) -> Result<(u64, u64), QuarantineReason> {
+/// What decoding a slice takes, by the claims of its pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Measured {
+    /// What each leaf column holds at once while it is being decoded.
+    pub(super) open: Vec<u64>,
+    /// Bytes of a decoded row.
+    pub(super) row_width: u64,
+}
+
+/// What decoding a slice that has been fetched takes.
+pub(super) fn measure(slice: &Slice, extents: &[Extent]) -> Result<Measured, QuarantineReason> {
     let rows = slice.rows.len().max(1) as u64;
-    let (mut resident, mut row_width) = (0_u64, 0_u64);
+    let mut measured = Measured::default();
     for column in &slice.columns {
         let mut sizes = PageSizes::default();
         for range in &column.ranges {
@@ -40,11 +48,13 @@ pub(super) fn measure(slice: &Slice, extents: &[Extent]) -> Result<(u64, u64), Q
             }
             _ => {}
         }
-        resident = resident.saturating_add(sizes.resident());
-        let width = sizes.value_width().saturating_mul(sizes.values).div_ceil(rows);
-        row_width = row_width.saturating_add(width);
+        measured.open.push(sizes.resident().saturating_add(column.decoder));
+        let width = column.width.unwrap_or_else(|| sizes.value_width());
+        let width = width + beside_a_value(column.values.is_some(), column.width.is_some());
+        let width = width.saturating_mul(sizes.values).div_ceil(rows);
+        measured.row_width = measured.row_width.saturating_add(width);
     }
-    Ok((resident, row_width))
+    Ok(measured)
 }
 
 /// Sizes of the pages of (a part of) a column chunk.
@@ -74,8 +84,7 @@ impl PageSizes {
     fn value_width(&self) -> u64 {
         let plain = self.data.checked_div(self.values).unwrap_or(0);
         let dictionary = self.dictionary.checked_div(self.dictionary_values).unwrap_or(0);
-        // 16: offsets, validity, levels.
-        plain.max(dictionary).saturating_add(16)
+        plain.max(dictionary)
     }
 
     /// Adds the pages whose headers and bodies fill `bytes`.

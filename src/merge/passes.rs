@@ -5,17 +5,21 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::budget::to_usize;
 use super::error::MergeError;
 use super::input::Plan;
-use super::job::{Job, Reading, Shares, allot};
+use super::job::{Job, Shares, allot};
 use super::merging::{Chain, Merging, Stop, Waiting};
 use super::output::{Output, OutputOptions, location};
 use crate::options::{Codec, SortField};
 
 /// Intermediate files are rolled at this size, so that none has too many row groups.
 const SCRATCH_FILE_BYTES: u64 = 64 << 20;
-/// Least memory of a row group of an intermediate file.
+/// Least memory of a row group of an intermediate file, and of each of its column chunks.
 const MIN_ROW_GROUP_BYTES: u64 = 128 << 10;
+const MIN_CHUNK_BYTES: u64 = 4 << 10;
+/// What a column chunk takes in a footer that is in memory, as it is for as long as its file is read.
+const CHUNK_FOOTER_BYTES: u64 = 600;
 /// Passes after which a merge does not get any smaller.
 const MAX_PASSES: usize = 16;
 
@@ -48,13 +52,24 @@ impl Scratch {
         shares: Shares,
         mut chains: Vec<Chain>,
     ) -> Result<Vec<Chain>, Stop> {
+        // Whether all of them are intermediate files, which another pass alone makes no smaller.
+        let mut is_scratch = false;
         for _ in 0..MAX_PASSES {
             if let Some(chains) = allot(chains.clone(), shares.sources) {
                 return Ok(chains);
             }
+            let before = chains.len();
             let groups = groups(chains, shares.sources);
+            if is_scratch && groups.len() == before {
+                break;
+            }
+            is_scratch = true;
             // Two readers of a row group as it was written, with room to spare.
-            let row_group = (shares.sources / (4 * groups.len() as u64)).clamp(MIN_ROW_GROUP_BYTES, shares.row_group);
+            let columns = plan.schema.fields().len() as u64;
+            let row_group = (shares.sources / (4 * groups.len() as u64))
+                .max(MIN_ROW_GROUP_BYTES)
+                .max(MIN_CHUNK_BYTES.saturating_mul(columns))
+                .min(shares.row_group);
             let mut next = Vec::with_capacity(groups.len());
             for group in groups {
                 let group = allot(group, shares.sources).ok_or_else(|| too_small(job))?;
@@ -82,6 +97,7 @@ impl Scratch {
         group: Vec<Chain>,
     ) -> Result<Chain, Stop> {
         self.outputs += 1;
+        let columns = plan.schema.fields().len() as u64;
         let mut order = job.options.sort_order.clone();
         order.extend(
             plan.schema
@@ -102,9 +118,12 @@ impl Scratch {
                 Codec::None
             },
             target_file_size: SCRATCH_FILE_BYTES,
+            // Footers that are small beside what they tell of.
+            file_row_groups: to_usize(row_group / 8 / (CHUNK_FOOTER_BYTES * columns.max(1))).max(1),
             part_size: shares.part,
             row_group_bytes: row_group,
             row_group_rows: job.options.max_row_group_rows,
+            is_scratch: true,
             memory: job.memory.clone(),
         };
         let mut output = Output::new(options)?;
@@ -134,7 +153,7 @@ impl Scratch {
             let waiting = Waiting::Scratch(Arc::clone(&self.store), path);
             // Only to learn what it needs; let go of again at once.
             let input = waiting.clone().open().await?;
-            chain.allotment = chain.allotment.max(job.need(&input, Reading::Whole));
+            chain.allotment = chain.allotment.max(job.scratch_need(&input));
             chain.inputs.push(waiting);
         }
         Ok(chain)

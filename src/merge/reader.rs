@@ -1,6 +1,5 @@
 //! Reads one input: batches of the plan's columns with their keys, in the order in which they are checked.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -9,6 +8,7 @@ use arrow::row::{OwnedRow, Rows};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::RowGroupMetaData;
 
+use super::at_once::{beyond, decode_at_once};
 use super::budget::{Held, allotment_for, fetch_limit, to_usize};
 use super::decode::{Piece, SliceReader, arrow_metadata, build, find};
 use super::error::{MergeError, SourceError};
@@ -17,7 +17,7 @@ use super::input::{Input, Origin, Plan};
 use super::merging::Stop;
 use super::page_index::read_page_index;
 use super::pages::measure;
-use super::slices::{self, Indivisible, Slice};
+use super::slices::{self, Division, Slice};
 use crate::quarantine::QuarantineReason;
 use crate::schema::Caster;
 
@@ -57,28 +57,79 @@ impl From<QuarantineReason> for Refusal {
 /// Reads an input from its first row to its last.
 #[derive(Debug)]
 pub(super) struct InputReader {
-    input: Input,
+    origin: Origin,
     plan: Plan,
-    caster: Caster,
-    arrow: ArrowReaderMetadata,
+    /// `None` once the last slice has been decoded: where inputs are many, even their footers are much.
+    file: Option<File>,
     /// Bytes that this reader may hold.
     allotment: u64,
-    next_group: usize,
-    slices: VecDeque<Piece>,
     extents: Arc<Vec<Extent>>,
     held: Held,
+    /// Only what a slice needs is fetched for it.
+    narrow: bool,
     open: Option<OpenSlice>,
+    /// Bytes of the last batch, if it is a whole slice.
+    at_once: u64,
     rows: u64,
     last_key: Option<OwnedRow>,
 }
 
+/// What is known of the file being read, and how far it has been read.
 #[derive(Debug)]
-struct OpenSlice {
-    piece: Piece,
-    reader: SliceReader,
-    /// Rows of the slice that have been read.
-    done: usize,
-    batch_rows: usize,
+struct File {
+    input: Input,
+    caster: Caster,
+    arrow: ArrowReaderMetadata,
+    next_group: usize,
+    /// The row group before `next_group`, if it is read in parts.
+    division: Option<(ArrowReaderMetadata, Division)>,
+}
+
+impl File {
+    fn is_at_its_end(&self) -> bool {
+        self.division.as_ref().is_none_or(|(_, division)| division.is_done())
+            && self.next_group >= self.input.footer.metadata.num_row_groups()
+    }
+
+    /// A part of a slice that takes more than was told, if it can be cut.
+    async fn smaller(&mut self, piece: &Piece, allotment: u64) -> Result<Option<Piece>, SourceError> {
+        if let Some((arrow, division)) = &mut self.division {
+            return Ok(division.smaller(&piece.slice).map(|slice| Piece {
+                arrow: arrow.clone(),
+                group: 0,
+                slice,
+            }));
+        }
+        let metadata = Arc::clone(&self.input.footer.metadata);
+        let group = metadata.row_groups().get(piece.group);
+        let Some(group) = group.filter(|group| slices::is_divisible(group)) else {
+            return Ok(None);
+        };
+        let (arrow, index) = read_page_index(&self.input, group).await?;
+        let mut division = Division::new(group, &index)?;
+        let first = division.next(allotment / 2);
+        self.division = Some((arrow.clone(), division));
+        Ok(first.and_then(Result::ok).map(|slice| Piece { arrow, group: 0, slice }))
+    }
+
+    /// Of the page index being used.
+    fn memory_size(&self) -> u64 {
+        self.division.as_ref().map_or(0, |(_, division)| division.memory_size())
+    }
+}
+
+#[derive(Debug)]
+enum OpenSlice {
+    /// Decoded as a whole.
+    AtOnce(RecordBatch),
+    /// Decoded batch by batch.
+    InBatches {
+        piece: Piece,
+        reader: SliceReader,
+        /// Rows of the slice that have been read.
+        done: usize,
+        batch_rows: usize,
+    },
 }
 
 impl InputReader {
@@ -110,16 +161,21 @@ impl InputReader {
             .collect();
         let held = plan.memory.hold(bytes_of(&extents));
         Ok(Self {
-            input,
+            origin: input.origin,
             plan: plan.clone(),
-            caster,
-            arrow,
+            file: Some(File {
+                input,
+                caster,
+                arrow,
+                next_group: 0,
+                division: None,
+            }),
             allotment,
-            next_group: 0,
-            slices: VecDeque::new(),
             extents: Arc::new(extents),
             held,
+            narrow: false,
             open: None,
+            at_once: 0,
             rows: 0,
             last_key: None,
         })
@@ -134,35 +190,46 @@ impl InputReader {
 
     /// Bytes that this reader will not need any more: what is left of its allotment once its last slice is open.
     pub(super) fn spare(&self) -> u64 {
-        let is_last = self.slices.is_empty() && self.next_group >= self.input.footer.metadata.num_row_groups();
-        if is_last && self.open.is_some() {
-            fetch_limit(self.allotment).saturating_sub(self.held.bytes())
+        if self.file.as_ref().is_none_or(File::is_at_its_end) {
+            fetch_limit(self.allotment)
+                .saturating_sub(self.held.bytes())
+                .saturating_sub(self.at_once)
         } else {
             0
         }
     }
 
     pub(super) fn origin(&self) -> Origin {
-        self.input.origin
+        self.origin
     }
 
     /// The next rows, `None` after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Batch>, Stop> {
-        let origin = self.input.origin;
+        let origin = self.origin;
         loop {
             if let Some(batch) = self.decode().map_err(|reason| origin.blame(reason.into()))? {
-                return Ok(Some(self.finish(&batch)?));
+                let batch = self.finish(&batch)?;
+                if self.open.is_none() && self.file.as_ref().is_some_and(File::is_at_its_end) {
+                    self.close();
+                }
+                return Ok(Some(batch));
             }
             let opened = self.open_next().await.map_err(|refusal| match refusal {
                 Refusal::Source(error) => origin.blame(error).into(),
                 Refusal::NeedsMore { what, needed } => Stop::NeedsMore { origin, what, needed },
             })?;
             if !opened {
-                self.extents = Arc::default();
-                self.held.resize(0);
+                self.close();
                 return Ok(None);
             }
         }
+    }
+
+    /// Lets go of everything but the last key.
+    fn close(&mut self) {
+        self.file = None;
+        self.extents = Arc::default();
+        self.held.resize(0);
     }
 
     /// Opens the next slice; `false` after the last.
@@ -175,43 +242,54 @@ impl InputReader {
 
     /// Decodes a batch of the open slice, `None` if there is none or it is at its end.
     fn decode(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
-        let Some(open) = &mut self.open else {
+        let (Some(open), Some(file)) = (&mut self.open, &self.file) else {
             return Ok(None);
         };
-        let batch = open.reader.read()?;
-        let expected = open.piece.slice.rows.len();
+        let (piece, reader, done, batch_rows) = match open {
+            OpenSlice::AtOnce(batch) => {
+                let batch = batch.clone();
+                self.at_once = batch.get_array_memory_size() as u64;
+                self.open = None;
+                return Ok(Some(batch));
+            }
+            OpenSlice::InBatches {
+                piece,
+                reader,
+                done,
+                batch_rows,
+            } => (piece, reader, done, batch_rows),
+        };
+        let batch = reader.read()?;
+        let expected = piece.slice.rows.len();
         let Some(batch) = batch else {
-            if open.done != expected {
+            if *done != expected {
                 return Err(QuarantineReason::corrupt("a row group ends before its last row"));
             }
             self.open = None;
             return Ok(None);
         };
-        open.done += batch.num_rows();
-        if open.done > expected {
+        *done += batch.num_rows();
+        if *done > expected {
             return Err(QuarantineReason::corrupt("a row group goes on after its last row"));
         }
         let bytes = batch.get_array_memory_size() as u64;
         let wanted = self.allotment / 8;
-        if bytes > wanted.saturating_mul(2) && open.batch_rows > 1 && open.done < expected {
+        if bytes > wanted.saturating_mul(2) && *batch_rows > 1 && *done < expected {
             // Wider rows than the pages told: go on with fewer at a time.
-            let rows = (open.batch_rows as u64).saturating_mul(wanted) / bytes.max(1);
-            open.batch_rows = to_usize(rows).max(1);
-            open.reader = build(
-                &open.piece,
-                open.done,
-                open.batch_rows,
-                &self.extents,
-                self.input.footer.size,
-            )?;
+            let rows = (*batch_rows as u64).saturating_mul(wanted) / bytes.max(1);
+            *batch_rows = to_usize(rows).max(1);
+            *reader = build(piece, *done, *batch_rows, &self.extents, file.input.footer.size)?;
         }
         Ok(Some(batch))
     }
 
     /// Converts a batch, encodes its keys and checks their order.
     fn finish(&mut self, decoded: &RecordBatch) -> Result<Batch, MergeError> {
-        let origin = self.input.origin;
-        let mut rows = self
+        let origin = self.origin;
+        let Some(file) = &self.file else {
+            return Err(MergeError::internal("rows of a file that is closed"));
+        };
+        let mut rows = file
             .caster
             .cast(decoded)
             .map_err(|reason| origin.blame(reason.into()))?;
@@ -249,97 +327,148 @@ impl InputReader {
         };
         if let Some(row) = first_inversion {
             let row = self.rows + row as u64;
-            return Err(self.input.origin.blame(QuarantineReason::Unsorted { row }.into()));
+            return Err(self.origin.blame(QuarantineReason::Unsorted { row }.into()));
         }
         self.last_key = Some(keys.row(count - 1).owned());
         Ok(())
     }
 
-    /// The next slice to read; cuts the next row group when needed.
+    /// The next slice to read; divides the next row group when needed.
     async fn next_piece(&mut self) -> Result<Option<Piece>, Refusal> {
-        let metadata = Arc::clone(&self.input.footer.metadata);
-        while self.slices.is_empty() {
-            let group = self.next_group;
+        let Some(file) = &mut self.file else {
+            return Ok(None);
+        };
+        let metadata = Arc::clone(&file.input.footer.metadata);
+        loop {
+            if let Some((arrow, division)) = &mut file.division {
+                match division.next(self.allotment) {
+                    Some(Ok(slice)) => {
+                        let arrow = arrow.clone();
+                        return Ok(Some(Piece { arrow, group: 0, slice }));
+                    }
+                    Some(Err(needed)) => {
+                        let what = "one page of every column";
+                        return Err(Refusal::NeedsMore { what, needed });
+                    }
+                    None => file.division = None,
+                }
+            }
+            let group = file.next_group;
             let Some(row_group) = metadata.row_groups().get(group) else {
                 return Ok(None);
             };
-            self.next_group += 1;
+            file.next_group += 1;
             if row_group.num_rows() == 0 {
                 continue;
             }
-            let (cost, limit) = (slices::cost(row_group), fetch_limit(self.allotment));
-            if cost <= limit {
-                self.slices.push_back(Piece {
-                    arrow: self.arrow.clone(),
+            let needed = slices::cost_in_batches(row_group).min(slices::cost_at_once(row_group));
+            if needed <= self.allotment {
+                return Ok(Some(Piece {
+                    arrow: file.arrow.clone(),
                     group,
                     slice: Slice::whole(row_group),
-                });
-            } else if slices::is_divisible(row_group) {
-                let (arrow, index) = read_page_index(&self.input, row_group).await?;
-                let slices = slices::divide(row_group, &index, limit).map_err(|e| match e {
-                    Indivisible::Bad(reason) => reason.into(),
-                    Indivisible::Costs(cost) => Refusal::NeedsMore {
-                        what: "one page of every column",
-                        needed: allotment_for(cost),
-                    },
-                })?;
-                for slice in slices {
-                    let arrow = arrow.clone();
-                    self.slices.push_back(Piece { arrow, group: 0, slice });
-                }
-            } else {
-                return Err(Refusal::NeedsMore {
-                    what: "row group without page index",
-                    needed: allotment_for(cost),
-                });
+                }));
             }
+            if !slices::is_divisible(row_group) {
+                let what = "row group without page index";
+                return Err(Refusal::NeedsMore { what, needed });
+            }
+            let (arrow, index) = read_page_index(&file.input, row_group).await?;
+            file.division = Some((arrow, Division::new(row_group, &index)?));
         }
-        Ok(self.slices.pop_front())
     }
 
     /// Fetches what a slice needs and is not held yet, measures it, and opens the decoder.
-    async fn open(&mut self, piece: Piece) -> Result<(), Refusal> {
-        let ranges = piece.slice.ranges();
-        if ranges.iter().any(|range| find(&self.extents, range).is_none()) {
-            self.extents = Arc::default();
-            let ranges = self.whole_file().unwrap_or(ranges);
-            // Counted before it is there, so that what is in flight is counted too.
-            self.held.resize(length(&coalesced(&ranges)));
-            let footer = &self.input.footer;
-            let extents = fetch_ranges(&*self.input.store, &footer.location, &footer.etag, &ranges).await?;
-            self.extents = Arc::new(extents);
-        }
-        let (resident, row_width) = measure(&piece.slice, &self.extents)?;
-        let held = bytes_of(&self.extents).saturating_add(resident);
-        if held > self.allotment {
+    async fn open(&mut self, mut piece: Piece) -> Result<(), Refusal> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        loop {
+            let footer = &file.input.footer;
+            let ranges = piece.slice.ranges();
+            let least = length(&coalesced(&ranges));
+            let index = file.memory_size();
+            if ranges.iter().any(|range| find(&self.extents, range).is_none()) {
+                self.extents = Arc::default();
+                let whole = if self.narrow {
+                    None
+                } else {
+                    whole_file(&file.input, self.allotment)
+                };
+                let ranges = whole.unwrap_or_else(|| ranges.clone());
+                // Counted before it is there, so that what is in flight is counted too.
+                self.held.resize(length(&coalesced(&ranges)));
+                let extents = fetch_ranges(&*file.input.store, &footer.location, &footer.etag, &ranges).await?;
+                self.extents = Arc::new(extents);
+            }
+            let fetched = bytes_of(&self.extents).saturating_add(index);
+            let measured = measure(&piece.slice, &self.extents)?;
+            let resident = measured.open.iter().fold(0_u64, |sum, open| sum.saturating_add(*open));
+            let in_batches = fetched.saturating_add(resident);
+            if in_batches <= fetch_limit(self.allotment) {
+                self.held.resize(in_batches);
+                let batch_rows = to_usize(self.allotment / 8 / measured.row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
+                let reader = build(&piece, 0, batch_rows, &self.extents, footer.size)?;
+                self.open = Some(OpenSlice::InBatches {
+                    piece,
+                    reader,
+                    done: 0,
+                    batch_rows,
+                });
+                return Ok(());
+            }
+            let (count, leaves) = (piece.slice.rows.len() as u64, piece.slice.columns.len() as u64);
+            let decoded = measured.row_width.saturating_mul(count);
+            let beside = fetched.saturating_add(beyond(&piece, &measured.open, self.plan.decoding));
+            let at_once = slices::at_once(beside, decoded, count, leaves);
+            if at_once <= self.allotment {
+                self.held.resize(beside);
+                let limit = self.allotment.saturating_sub(beside);
+                let open = (measured.open.as_slice(), self.plan.decoding);
+                let memory = &self.plan.memory;
+                if let Some(batch) = decode_at_once(&piece, &self.extents, footer.size, open, limit, memory).await? {
+                    self.open = Some(OpenSlice::AtOnce(batch));
+                    return Ok(());
+                }
+            }
+            if bytes_of(&self.extents) > least && !self.narrow {
+                // More has been fetched than this slice needs: without that it may do.
+                self.narrow = true;
+                self.extents = Arc::default();
+                continue;
+            }
+            if let Some(smaller) = file.smaller(&piece, self.allotment).await? {
+                piece = smaller;
+                self.narrow = true;
+                self.extents = Arc::default();
+                continue;
+            }
+            // Rows wider than their pages tell may be twice as wide, or more: that shows next time.
+            let at_once = if at_once <= self.allotment {
+                self.allotment.saturating_mul(2)
+            } else {
+                at_once
+            };
             return Err(Refusal::NeedsMore {
                 what: "decompressed pages",
-                needed: allotment_for(held),
+                needed: allotment_for(in_batches).min(at_once),
             });
         }
-        self.held.resize(held);
-        let batch_rows = to_usize(self.allotment / 8 / row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
-        let reader = build(&piece, 0, batch_rows, &self.extents, self.input.footer.size)?;
-        self.open = Some(OpenSlice {
-            piece,
-            reader,
-            done: 0,
-            batch_rows,
-        });
-        Ok(())
     }
+}
 
-    /// The ranges of all row groups, if the whole file may be held at once.
-    fn whole_file(&self) -> Option<Vec<std::ops::Range<u64>>> {
-        let groups = self.input.footer.metadata.row_groups();
-        let bytes = groups
-            .iter()
-            .flat_map(RowGroupMetaData::columns)
-            .fold(0_u64, |sum, chunk| sum.saturating_add(chunk.byte_range().1));
-        let largest = groups.iter().map(slices::cost).max().unwrap_or(0);
-        let fits = bytes.saturating_add(largest) <= fetch_limit(self.allotment);
-        fits.then(|| self.input.ranges())
-    }
+/// The ranges of all row groups, if the whole file may be held at once.
+fn whole_file(input: &Input, allotment: u64) -> Option<Vec<std::ops::Range<u64>>> {
+    let groups = input.footer.metadata.row_groups();
+    let bytes = groups
+        .iter()
+        .flat_map(RowGroupMetaData::columns)
+        .fold(0_u64, |sum, chunk| sum.saturating_add(chunk.byte_range().1));
+    let needs = groups
+        .iter()
+        .map(|group| slices::cost_in_batches(group).min(slices::cost_at_once(group)));
+    let fits = bytes.saturating_add(needs.max().unwrap_or(0)) <= allotment;
+    fits.then(|| input.ranges())
 }
 
 fn bytes_of(extents: &[Extent]) -> u64 {
@@ -418,6 +547,7 @@ mod tests {
             schema,
             keys: None,
             memory: Memory::default(),
+            decoding: 0,
             hash: None,
         };
         let mut reader = InputReader::new(input.clone(), &plan, allotment).unwrap();

@@ -1,11 +1,12 @@
 //! Uploads one object while it is being written: in equal parts, or in one put if it is small.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::budget::{Held, Memory};
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 pub(super) const MIN_PART_BYTES: u64 = 5 << 20;
 /// Parts that an object of the target size is cut into at most; stores allow 10,000.
 const USUAL_PARTS: u64 = 4_096;
+/// What is written is kept in pieces of this size: one buffer that grows would take three times what it holds.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// The size of the parts of an object that is expected to have `size` bytes.
 pub(super) fn part_size(size: u64) -> u64 {
@@ -69,7 +72,7 @@ impl Upload {
         self.drain().await?;
         let rest = self.pending.take(self.pending.len());
         if self.multipart.is_none() {
-            let put = self.store.put(&self.path, rest.into()).await;
+            let put = self.store.put(&self.path, rest).await;
             put.map_err(|e| Error::from_store("put", &self.path, e))?;
         } else {
             self.put_part(rest).await?;
@@ -91,7 +94,7 @@ impl Upload {
         }
     }
 
-    async fn put_part(&mut self, bytes: Bytes) -> Result<()> {
+    async fn put_part(&mut self, part: PutPayload) -> Result<()> {
         let multipart = match &mut self.multipart {
             Some(multipart) => multipart,
             none => {
@@ -100,7 +103,7 @@ impl Upload {
             }
         };
         multipart
-            .put_part(bytes.into())
+            .put_part(part)
             .await
             .map_err(|e| Error::from_store("put part", &self.path, e))
     }
@@ -108,26 +111,67 @@ impl Upload {
 
 /// Bytes that were written and not uploaded yet; clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pending(Arc<Mutex<BytesMut>>);
+pub(super) struct Pending(Arc<Mutex<Pieces>>);
+
+#[derive(Debug, Default)]
+struct Pieces {
+    full: VecDeque<Bytes>,
+    last: BytesMut,
+    length: usize,
+}
 
 impl Pending {
     fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).length
     }
 
-    fn take(&self, count: usize) -> Bytes {
-        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = count.min(bytes.len());
-        bytes.split_to(count).freeze()
+    fn take(&self, count: usize) -> PutPayload {
+        let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = count.min(pieces.length);
+        pieces.length -= left;
+        let mut taken = Vec::with_capacity(left / PIECE_BYTES + 2);
+        while left > 0 {
+            let piece = match pieces.full.pop_front() {
+                Some(mut piece) => {
+                    if piece.len() > left {
+                        let rest = piece.split_off(left);
+                        pieces.full.push_front(rest);
+                    }
+                    piece
+                }
+                None => {
+                    let length = left.min(pieces.last.len());
+                    pieces.last.split_to(length).freeze()
+                }
+            };
+            left -= piece.len();
+            taken.push(piece);
+        }
+        taken.into_iter().collect()
+    }
+}
+
+impl Pieces {
+    fn add(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len();
+        while !bytes.is_empty() {
+            if self.last.capacity() == self.last.len() {
+                let full = std::mem::replace(&mut self.last, BytesMut::with_capacity(PIECE_BYTES));
+                if !full.is_empty() {
+                    self.full.push_back(full.freeze());
+                }
+            }
+            let room = (self.last.capacity() - self.last.len()).min(bytes.len());
+            let (now, later) = bytes.split_at(room);
+            self.last.extend_from_slice(now);
+            bytes = later;
+        }
     }
 }
 
 impl Write for Pending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(bytes);
         Ok(bytes.len())
     }
 

@@ -2,11 +2,13 @@
 
 mod cast;
 mod normalize;
+mod shared;
 mod step;
 mod typed;
 mod unify;
 
 pub(crate) use cast::Caster;
 pub use normalize::{from_parquet, strip_metadata};
+pub(crate) use shared::SharedSchemas;
 pub(crate) use typed::is_typed;
 pub use unify::{Unified, unify};

@@ -109,6 +109,9 @@ pub struct TableLayout {
     pub store: Arc<dyn ObjectStore>,
     /// The directory for new data files in that store.
     pub data_dir: Path,
+    /// The directory of the entries' metadata, where those of attempts that did not make it are left: objects named
+    /// `{laneId}-{seq}-{attempt}-{version}-{anything}`. `None` where the format has no such.
+    pub metadata_dir: Option<Path>,
     /// The columns of the files to be written, in the table's order and types, and with its column ids as
     /// metadata `PARQUET:field_id` where the format has such.
     pub schema: SchemaRef,

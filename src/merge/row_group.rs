@@ -1,0 +1,257 @@
+//! The row group under construction.
+//!
+//! An open encoder takes far more than a short column: the state of its codec, hash tables of its dictionary. So few
+//! columns are encoded as rows come in, and many one after the other once the row group is full.
+
+use std::io;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, MutableArrayData, RecordBatch, make_array};
+use arrow::datatypes::{FieldRef, Schema};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterPropertiesPtr;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{SchemaDescriptor, Type};
+
+use super::budget::encoder_bytes;
+use super::error::MergeError;
+use super::step::yield_now;
+use crate::options::Codec;
+
+/// Rows that are gathered before they are stored as an array of their own.
+const PIECE_ROWS: usize = 1_024;
+/// What a new encoder of a dictionary takes.
+const DICTIONARY_BYTES: u64 = 80 << 10;
+
+/// When the columns of a row group are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// One after the other, at the end.
+    AtTheEnd,
+    /// All at a time, as rows come in.
+    AtOnce,
+}
+
+impl Manner {
+    /// What suits so many columns in row groups that may take `bytes`.
+    pub(super) fn suiting(leaves: usize, codec: Codec, bytes: u64) -> Self {
+        let open = (encoder_bytes(codec) + DICTIONARY_BYTES).saturating_mul(leaves as u64);
+        if open > bytes / 2 { Self::AtTheEnd } else { Self::AtOnce }
+    }
+}
+
+/// Rows of a row group, encoded or not.
+pub(super) enum Rows {
+    Encoded {
+        columns: Vec<ArrowColumnWriter>,
+        /// What an encoder takes that does not tell.
+        beside: u64,
+    },
+    Raw {
+        /// Pieces of each column.
+        columns: Vec<Vec<ArrayRef>>,
+        /// Rows that are to become a piece.
+        recent: Vec<RecordBatch>,
+        recent_rows: usize,
+        bytes: u64,
+        beside: u64,
+    },
+}
+
+impl Rows {
+    pub(super) fn encoded(columns: Vec<ArrowColumnWriter>, codec: Codec) -> Self {
+        let beside = encoder_bytes(codec).saturating_mul(columns.len() as u64);
+        Self::Encoded { columns, beside }
+    }
+
+    pub(super) fn raw(schema: &Schema, codec: Codec) -> Self {
+        Self::Raw {
+            columns: vec![Vec::new(); schema.fields().len()],
+            recent: Vec::new(),
+            recent_rows: 0,
+            bytes: 0,
+            beside: encoder_bytes(codec) + DICTIONARY_BYTES,
+        }
+    }
+
+    pub(super) fn add(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
+        match self {
+            Self::Encoded { columns, .. } => {
+                let mut writers = columns.iter_mut();
+                for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+                    encode(&mut writers, field, column)?;
+                }
+                Ok(())
+            }
+            Self::Raw {
+                columns,
+                recent,
+                recent_rows,
+                bytes,
+                ..
+            } => {
+                *recent_rows += rows.num_rows();
+                recent.push(rows.clone());
+                if *recent_rows >= PIECE_ROWS {
+                    *bytes = bytes.saturating_add(store(columns, recent)?);
+                    *recent_rows = 0;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Bytes held, what is known of them.
+    pub(super) fn memory_size(&self) -> u64 {
+        match self {
+            Self::Encoded { columns, beside } => {
+                let told = columns.iter().map(ArrowColumnWriter::memory_size).sum::<usize>();
+                beside.saturating_add(told as u64)
+            }
+            Self::Raw {
+                recent, bytes, beside, ..
+            } => recent.iter().fold(bytes.saturating_add(*beside), |sum, rows| {
+                sum.saturating_add(size(rows))
+            }),
+        }
+    }
+
+    /// Bytes that they will have in the file, `None` while they are not encoded.
+    pub(super) fn encoded_size(&self) -> Option<u64> {
+        match self {
+            Self::Encoded { columns, .. } => {
+                let sizes = columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes);
+                Some(sizes.sum::<usize>() as u64)
+            }
+            Self::Raw { .. } => None,
+        }
+    }
+
+    /// The top-level columns, to be encoded to their end one after the other.
+    pub(super) fn into_columns(self) -> Result<Vec<ColumnRows>, MergeError> {
+        match self {
+            Self::Encoded { columns, .. } => Ok(columns.into_iter().map(Box::new).map(ColumnRows::Encoded).collect()),
+            Self::Raw {
+                mut columns,
+                mut recent,
+                ..
+            } => {
+                store(&mut columns, &mut recent)?;
+                Ok(columns.into_iter().map(ColumnRows::Raw).collect())
+            }
+        }
+    }
+}
+
+/// A leaf column that is encoded, or a top-level column that is not.
+pub(super) enum ColumnRows {
+    Encoded(Box<ArrowColumnWriter>),
+    Raw(Vec<ArrayRef>),
+}
+
+impl ColumnRows {
+    pub(super) fn memory_size(&self) -> u64 {
+        match self {
+            Self::Encoded(writer) => writer.memory_size() as u64,
+            Self::Raw(pieces) => pieces.iter().map(|piece| piece.get_array_memory_size() as u64).sum(),
+        }
+    }
+}
+
+/// Encodes one top-level column of a row group: a chunk for each of its leaves.
+pub(super) async fn encode_column(
+    field: &FieldRef,
+    parquet: &SchemaDescriptor,
+    properties: &WriterPropertiesPtr,
+    (group, column): (usize, usize),
+    pieces: Vec<ArrayRef>,
+) -> Result<Vec<ArrowColumnChunk>, MergeError> {
+    // The factory makes the encoders of all columns of a file, so here is a file of one.
+    let root = parquet.root_schema();
+    let fields = root.get_fields().get(column).map(|field| vec![Arc::clone(field)]);
+    let alone = Type::group_type_builder(root.name()).with_fields(fields.unwrap_or_default());
+    let alone = Arc::new(alone.build().map_err(encoding)?);
+    let nowhere = SerializedFileWriter::new(io::sink(), alone, Arc::clone(properties)).map_err(encoding)?;
+    let schema = Arc::new(Schema::new(vec![Arc::clone(field)]));
+    let factory = ArrowRowGroupWriterFactory::new(&nowhere, schema);
+    let mut writers = factory.create_column_writers(group).map_err(encoding)?;
+    for piece in pieces {
+        encode(&mut writers.iter_mut(), field, &piece)?;
+        drop(piece);
+        yield_now().await;
+    }
+    writers
+        .into_iter()
+        .map(|writer| writer.close().map_err(encoding))
+        .collect()
+}
+
+/// About how many bytes rows take that may share memory with others.
+pub(super) fn size(rows: &RecordBatch) -> u64 {
+    rows.columns()
+        .iter()
+        .map(|column| match column.to_data().get_slice_memory_size() {
+            Ok(bytes) => bytes as u64,
+            Err(_) => column.get_array_memory_size() as u64,
+        })
+        .sum()
+}
+
+fn encode<'a>(
+    writers: &mut impl Iterator<Item = &'a mut ArrowColumnWriter>,
+    field: &FieldRef,
+    column: &ArrayRef,
+) -> Result<(), MergeError> {
+    for levels in compute_leaves(field, column).map_err(encoding)? {
+        let writer = writers
+            .next()
+            .ok_or_else(|| MergeError::internal("more leaves than columns"))?;
+        writer.write(&levels).map_err(encoding)?;
+    }
+    Ok(())
+}
+
+/// Makes the recent rows a piece of every column; what it takes. A copy: they may be a small part of a large batch.
+fn store(columns: &mut [Vec<ArrayRef>], recent: &mut Vec<RecordBatch>) -> Result<u64, MergeError> {
+    let rows = recent.iter().map(RecordBatch::num_rows).sum();
+    let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(recent.len()); columns.len()];
+    for batch in recent.drain(..) {
+        for (parts, column) in parts.iter_mut().zip(batch.columns()) {
+            parts.push(Arc::clone(column));
+        }
+    }
+    if rows == 0 {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    // Each column is let go of before the next one is copied.
+    for (parts, pieces) in parts.into_iter().zip(columns) {
+        let parts: Vec<_> = parts.iter().map(Array::to_data).collect();
+        let mut copy = MutableArrayData::new(parts.iter().collect(), false, rows);
+        for (index, part) in parts.iter().enumerate() {
+            copy.try_extend(index, 0, part.len()).map_err(MergeError::internal)?;
+        }
+        let piece = make_array(copy.freeze());
+        bytes += piece.get_array_memory_size() as u64;
+        pieces.push(piece);
+    }
+    Ok(bytes)
+}
+
+pub(super) fn encoding(error: ParquetError) -> MergeError {
+    MergeError::internal(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_columns_are_encoded_one_after_the_other() {
+        let manner = |leaves, codec| Manner::suiting(leaves, codec, 40 << 20);
+        assert_eq!(manner(10, Codec::Zstd(1)), Manner::AtOnce);
+        assert_eq!(manner(50, Codec::Zstd(1)), Manner::AtTheEnd);
+        assert_eq!(manner(50, Codec::None), Manner::AtOnce);
+    }
+}
