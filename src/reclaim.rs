@@ -201,12 +201,12 @@ pub(crate) struct OutputName {
     pub(crate) version: Option<u64>,
 }
 
-impl OutputName {
-    /// The name without part and extension.
-    pub(crate) fn stem(&self) -> String {
-        format!("{}-{}-{}", self.lane, self.seq, self.attempt)
-    }
+/// What the names of an attempt's files begin with.
+pub(crate) fn output_stem(lane: LaneId, seq: Seq, attempt: AttemptId) -> String {
+    format!("{lane}-{seq}-{attempt}")
+}
 
+impl OutputName {
     /// Reads a file name; anything else is `None`, and not ours to judge.
     pub(crate) fn parse(file_name: &str) -> Option<Self> {
         let (stem, extension) = file_name.rsplit_once('.')?;
@@ -265,15 +265,13 @@ mod tests {
             attempt: AttemptId::from_u64(3),
             version: None,
         };
-        assert_eq!(OutputName::parse(&format!("{}-00000.parquet", name.stem())), Some(name));
+        let stem = output_stem(name.lane, name.seq, name.attempt);
+        assert_eq!(OutputName::parse(&format!("{stem}-00000.parquet")), Some(name));
         let metadata = OutputName {
             version: Some(77),
             ..name
         };
-        assert_eq!(
-            OutputName::parse(&format!("{}-77-m0.avro", name.stem())),
-            Some(metadata)
-        );
+        assert_eq!(OutputName::parse(&format!("{stem}-77-m0.avro")), Some(metadata));
         for other in [
             "part-00000-abc.parquet",
             "00000000000000000000000000000001-12-0000000000000003.parquet",

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Runs all tests: those in Rust, then the tables that we write read back by deltalake and DuckDB.
+# Runs all tests: those in Rust, then the tables that we write read back by deltalake, DuckDB and PyIceberg.
 #
 # Needs cargo, a C compiler and Python 3.10 or later with venv; the Python packages are installed under target/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo test --all-features
+# What a compactor promises, and whole runs under every fault, once more at the end of which are Iceberg tables.
+FIRNLINE_FORMAT=iceberg cargo test --all-features --test it -- faults compactor --skip compactor::schemas --skip compactor::types
 
 venv=target/ci-venv
 requirements=tests/interop/requirements.txt
@@ -20,5 +22,7 @@ if ! cmp --silent "$requirements" "$venv/requirements.txt"; then
     cp "$requirements" "$venv/requirements.txt" # last, so that half an installation is not taken for a whole one
 fi
 "$venv/bin/python" tests/interop/run.py "$@"
+"$venv/bin/python" tests/interop/iceberg.py
 "$venv/bin/python" tests/interop/cli.py
 "$venv/bin/python" tests/interop/kill.py --rounds 4
+"$venv/bin/python" tests/interop/kill.py --rounds 4 --format iceberg

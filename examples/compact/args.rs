@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// The format of the tables
     #[arg(long, value_enum, default_value = "delta")]
     pub(crate) format: Format,
+    /// The format version of Iceberg tables that are created
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub(crate) iceberg_version: u8,
     /// The columns by which every file is sorted, such as ts,id; -ts descends. Absent: concatenated
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,

@@ -157,21 +157,21 @@ fn builder(args: &Args, options: &ValidOptions) -> Result<CompactorBuilder> {
     let control = open(&args.control())?;
     let state = ObjectStoreStateStore::new(Arc::clone(control.store()), ObjectPath::from("state"));
     let root = tables.url().to_owned();
-    let tables = providers(&tables, args.format, options);
+    let tables = providers(&tables, args, options);
     let options = (**options).clone();
     Ok(CompactorBuilder::new(bucket, control, tables, state, options).with_tables_root(root))
 }
 
 /// One table per namespace, in the format that is asked for.
-fn providers(place: &Place, format: Format, options: &ValidOptions) -> Arc<dyn TableProvider> {
+fn providers(place: &Place, args: &Args, options: &ValidOptions) -> Arc<dyn TableProvider> {
     let (url, store) = (place.url(), Arc::clone(place.store()));
-    match format {
+    match args.format {
         Format::Delta => {
             let delta = DeltaOptions::default().with_horizon_ms(options.horizon_ms);
             Arc::new(DeltaTables::new(url, store, ObjectPath::default(), delta))
         }
         Format::Iceberg => {
-            let iceberg = IcebergOptions::default();
+            let iceberg = IcebergOptions::default().with_format_version(args.iceberg_version);
             Arc::new(IcebergTables::new(url, store, ObjectPath::default(), iceberg))
         }
     }

@@ -1,4 +1,5 @@
-//! Three hours of four writers' files become one table, in a second, without a server.
+//! Three hours of four writers' files become one table, in a second, without a server: a Delta table, then an Iceberg
+//! table.
 //!
 //! ```text
 //! cargo run --release --example quickstart
@@ -15,79 +16,121 @@
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "this host sets its clock itself")]
 mod support;
+mod tables;
 mod writers;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firnline::delta::{DeltaOptions, DeltaTables};
 use firnline::event::r2;
+use firnline::iceberg::{IcebergOptions, IcebergTables};
 use firnline::object_store::path::Path as ObjectPath;
-use firnline::parquet::file::reader::FileReader;
-use firnline::parquet::file::serialized_reader::SerializedFileReader;
 use firnline::{
-    CommittedPlan, Compactor, CompactorBuilder, ObjectStoreStateStore, Options, SortField, TableFormat, Timestamp,
+    CommittedPlan, Compactor, CompactorBuilder, ObjectStoreStateStore, Options, SortField, TableFormat, TableProvider,
+    Timestamp,
 };
 use futures::executor::block_on;
 
 use support::directory;
+use tables::{distinct_ids, files_below, live_files, newest_metadata};
 use writers::{DAMAGED, HOUR_MS, Result, START_MS, Written, write_late, write_three_hours};
 
 fn main() -> Result<()> {
     let home = fresh(std::env::args_os().nth(1))?;
+    let done = run(&home, TableFormat::Delta, |line| println!("{line}"))?;
+    let table = home.join("tables/readings").canonicalize()?;
+    println!("\nOpen the table:");
+    println!(
+        "  duckdb -c \"INSTALL delta; LOAD delta; SELECT sensor, count(*) FROM delta_scan('{}') GROUP BY ALL\"",
+        table.display()
+    );
+    println!(
+        "  python -c \"from deltalake import DeltaTable; print(DeltaTable('{}').to_pyarrow_table())\"",
+        table.display()
+    );
+
+    let iceberg = run(&home.join("iceberg"), TableFormat::Iceberg, |_| ())?;
+    let table = home.join("iceberg/tables/readings").canonicalize()?;
+    println!(
+        "\nThe same as an Iceberg table: {} files, {} rows. Open it:",
+        iceberg.files, iceberg.rows
+    );
+    println!(
+        "  duckdb -c \"INSTALL iceberg; LOAD iceberg; SELECT sensor, count(*) FROM iceberg_scan('{}') GROUP BY ALL\"",
+        table.display()
+    );
+    println!(
+        "  python -c \"from pyiceberg.table import StaticTable; print(StaticTable.from_metadata('{}').scan().to_arrow())\"",
+        newest_metadata(&table)?.display()
+    );
+    assert_eq!(iceberg, done, "both tables hold the same");
+    println!("\nall checks passed");
+    Ok(())
+}
+
+/// What a table has come to.
+#[derive(Debug, PartialEq, Eq)]
+struct Done {
+    files: usize,
+    rows: u64,
+}
+
+/// The whole story in a directory of its own, checked at its end; `say` is told what happens.
+fn run(home: &Path, format: TableFormat, say: impl Fn(String)) -> Result<Done> {
     let bucket = home.join("bucket");
     std::fs::create_dir_all(&bucket)?;
     let mut written = write_three_hours(&bucket)?;
-    println!("Four writers have written {} files:", written.len());
+    say(format!("Four writers have written {} files:", written.len()));
     for file in written.iter().step_by(18) {
-        println!("  {} ({} rows, {} bytes)", file.key, file.rows, file.bytes);
+        say(format!("  {} ({} rows, {} bytes)", file.key, file.rows, file.bytes));
     }
 
     // The clock is a number: this host sets it, another asks the system.
     let mut now = Timestamp::from_millis(START_MS + 3 * HOUR_MS);
-    let mut compactor = block_on(compactor(&home)?.open(now))?;
+    let mut compactor = block_on(compactor(home, format)?.open(now))?;
     notify(&mut compactor, &shuffled_and_some_twice(&written), now);
-    println!("\nThe status while windows wait for their writers:");
-    println!("{}", serde_json::to_string_pretty(&compactor.status(now))?);
+    say("\nThe status while windows wait for their writers:".to_owned());
+    say(serde_json::to_string_pretty(&compactor.status(now))?);
 
     let mut plans = work_until(&mut compactor, &mut now, START_MS + 4 * HOUR_MS)?;
     let late = write_late(&bucket)?;
-    println!("\nA late file arrives: {}", late.key);
+    say(format!("\nA late file arrives: {}", late.key));
     notify(&mut compactor, std::slice::from_ref(&late.notification), now);
     written.push(late);
     plans.extend(work_until(&mut compactor, &mut now, START_MS + 36 * HOUR_MS)?);
 
-    println!("\nPlans committed:");
+    say("\nPlans committed:".to_owned());
     for plan in &plans {
         let to = plan.outputs.len();
-        println!(
+        say(format!(
             "  seq {} {} generation {}: {} files -> {to}, {} rows",
             plan.seq, plan.window_key, plan.generation, plan.sources, plan.rows
-        );
+        ));
     }
     let status = compactor.status(now);
-    println!("\nIn quarantine:");
+    say("\nIn quarantine:".to_owned());
     for file in &status.quarantine.files {
-        println!("  {}: {}", file.key, file.reason);
+        say(format!("  {}: {}", file.key, file.reason));
     }
-    let (left, live) = (
-        files_below(&bucket.join("data"))?,
-        table_files(&home.join("tables/readings"))?,
-    );
+    let left = files_below(&bucket.join("data"))?;
+    let live = live_files(&home.join("tables/readings"), format)?;
     let (before, after): (u64, u64) = (
         written.iter().map(|file| file.bytes).sum(),
-        live.iter().map(|file| file.1).sum(),
+        live.iter().map(|file| file.bytes).sum(),
     );
     let rows_in: u64 = written.iter().map(|file| file.rows).sum();
-    let rows_out: u64 = live.iter().map(|file| file.2).sum();
-    println!("\nBefore: {} files, {before} bytes, {rows_in} rows", written.len());
-    println!(
-        "After:  {} files, {after} bytes, {rows_out} rows in the table; {} file left in the bucket",
+    let rows: u64 = live.iter().map(|file| file.rows).sum();
+    say(format!(
+        "\nBefore: {} files, {before} bytes, {rows_in} rows",
+        written.len()
+    ));
+    say(format!(
+        "After:  {} files, {after} bytes, {rows} rows in the table; {} file left in the bucket",
         live.len(),
         left.len()
-    );
+    ));
 
     let damaged: Vec<_> = status
         .quarantine
@@ -105,31 +148,17 @@ fn main() -> Result<()> {
         [bucket.join(&damaged[0])],
         "only what is in quarantine is left in the bucket"
     );
-    let damaged_rows: u64 = written
-        .iter()
-        .filter(|file| damaged.contains(&file.key))
-        .map(|file| file.rows)
-        .sum();
-    assert_eq!(rows_out, rows_in - damaged_rows, "every other row is in the table");
-    assert_eq!(distinct_ids(&live)?, rows_out, "and each of them once");
+    assert_eq!(rows, rows_in - written[DAMAGED].rows, "every other row is in the table");
+    assert_eq!(distinct_ids(&live)?, rows, "and each of them once");
     assert_eq!(live.len(), 4, "three windows, and the late file's generation");
     assert!(
         status.halts.is_empty() && status.windows.is_empty() && status.plans.is_empty(),
         "nothing is left to do"
     );
-
-    let table = home.join("tables/readings").canonicalize()?;
-    println!("\nOpen the table:");
-    println!(
-        "  duckdb -c \"INSTALL delta; LOAD delta; SELECT sensor, count(*) FROM delta_scan('{}') GROUP BY ALL\"",
-        table.display()
-    );
-    println!(
-        "  python -c \"from deltalake import DeltaTable; print(DeltaTable('{}').to_pyarrow_table())\"",
-        table.display()
-    );
-    println!("\nall checks passed");
-    Ok(())
+    Ok(Done {
+        files: live.len(),
+        rows,
+    })
 }
 
 /// The directory given, or one of our own; emptied only if an earlier run has made it.
@@ -153,21 +182,21 @@ fn fresh(given: Option<OsString>) -> Result<PathBuf> {
 }
 
 /// The parts of a compactor on a local directory.
-fn compactor(home: &Path) -> Result<CompactorBuilder> {
+fn compactor(home: &Path, format: TableFormat) -> Result<CompactorBuilder> {
     let options = Options::default()
-        .with_target_format(TableFormat::Delta)
+        .with_target_format(format)
         .with_sort_order(vec![SortField::ascending("ts"), SortField::ascending("id")])
         .with_delete_grace_ms(600_000);
     let bucket = directory(&home.join("bucket"))?;
     let tables = directory(&home.join("tables"))?;
     let control = directory(&home.join("control"))?;
     let state = ObjectStoreStateStore::new(Arc::clone(control.store()), ObjectPath::from("state"));
-    let tables = DeltaTables::new(
-        tables.url(),
-        Arc::clone(tables.store()),
-        ObjectPath::default(),
-        DeltaOptions::default(),
-    );
+    let (url, store, root) = (tables.url(), Arc::clone(tables.store()), ObjectPath::default());
+    let tables: Arc<dyn TableProvider> = match format {
+        TableFormat::Delta => Arc::new(DeltaTables::new(url, store, root, DeltaOptions::default())),
+        TableFormat::Iceberg => Arc::new(IcebergTables::new(url, store, root, IcebergOptions::default())),
+        other => return Err(format!("there is no {other:?} table").into()),
+    };
     Ok(CompactorBuilder::new(bucket, control, tables, state, options))
 }
 
@@ -219,59 +248,4 @@ fn shuffled_and_some_twice(written: &[Written]) -> Vec<String> {
         notifications.swap(last, (random >> 33) as usize % (last + 1));
     }
     notifications
-}
-
-/// The files that a table's log says are live, with their size and rows: a reader in a few lines.
-fn table_files(table: &Path) -> Result<Vec<(PathBuf, u64, u64)>> {
-    let mut commits = files_below(&table.join("_delta_log"))?;
-    commits.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    let mut live = BTreeMap::new();
-    for commit in commits {
-        for line in std::fs::read_to_string(commit)?.lines() {
-            let action: serde_json::Value = serde_json::from_str(line)?;
-            if let (Some(path), Some(size)) = (action["add"]["path"].as_str(), action["add"]["size"].as_u64()) {
-                let rows = SerializedFileReader::new(std::fs::File::open(table.join(path))?)?
-                    .metadata()
-                    .file_metadata()
-                    .num_rows();
-                live.insert(table.join(path), (size, u64::try_from(rows)?));
-            }
-            if let Some(path) = action["remove"]["path"].as_str() {
-                live.remove(&table.join(path));
-            }
-        }
-    }
-    Ok(live
-        .into_iter()
-        .map(|(path, (size, rows))| (path, size, rows))
-        .collect())
-}
-
-fn distinct_ids(files: &[(PathBuf, u64, u64)]) -> Result<u64> {
-    let mut ids = std::collections::BTreeSet::new();
-    for (path, _, _) in files {
-        let reader = SerializedFileReader::new(std::fs::File::open(path)?)?;
-        for row in reader.get_row_iter(None)? {
-            for (name, value) in row?.get_column_iter() {
-                if name == "id" {
-                    ids.insert(value.to_string());
-                }
-            }
-        }
-    }
-    Ok(ids.len() as u64)
-}
-
-fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            files.extend(files_below(&path)?);
-        } else {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }

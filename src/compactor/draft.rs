@@ -161,7 +161,7 @@ impl LaneWork {
                     told.schema = schemas.share(told.schema);
                     let candidate = self.judge(file, told, taken);
                     candidates.extend(candidate.map(|mut candidate| {
-                        candidate.schema = schemas.share(candidate.schema);
+                        candidate.columns.schema = candidate.columns.schema.map(|schema| schemas.share(schema));
                         candidate
                     }));
                 }

@@ -19,7 +19,7 @@ use crate::naming::ObjectKey;
 use crate::options::Options;
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
-use crate::reclaim::OutputName;
+use crate::reclaim::output_stem;
 use crate::sink::{BadSource, TableLayout};
 use crate::status::PlanPhase;
 use crate::time::Timestamp;
@@ -148,7 +148,7 @@ impl LaneWork {
         MergeTarget {
             store: Arc::clone(&layout.store),
             dir: layout.data_dir.clone(),
-            stem: OutputName { lane, seq, attempt }.stem(),
+            stem: output_stem(lane, seq, attempt),
             schema: Arc::clone(&layout.schema),
             key_value_metadata: vec![
                 ("firnline.lane".to_owned(), lane.to_string()),

@@ -616,6 +616,7 @@ mod tests {
                 outcome: Outcome::Data,
                 plan_hash: PlanHash::of(b""),
                 attempt: AttemptId::from_u64(1),
+                table_version: None,
                 stored_at: Timestamp::from_millis(stored_at),
                 decided_at: Timestamp::from_millis(decided_at),
             };

@@ -26,6 +26,9 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from duckdb_extensions import import_extension
 
+from iceberg_lint import lint
+from iceberg_readers import Table
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOUR_MS = 3_600_000
 # 2024-11-14T10:00:00Z, the start of the first window.
@@ -57,6 +60,7 @@ class Home:
     """A bucket, a place for tables, and the rows that have been written."""
 
     program = None
+    format = "delta"
 
     def __init__(self, directory):
         self.path = directory
@@ -87,6 +91,7 @@ class Home:
             *([] if "--min-files" in options else ["--min-files", "1"]),
             *(["--now", now] if now else []),
             *(["--sort-key", sort] if sort else []),
+            *([] if "--format" in options else ["--format", self.format]),
         ]
         return Home.program + given + [str(option) for option in options]
 
@@ -130,13 +135,17 @@ def checked(arguments, expect, give=None):
 
 
 def duckdb_ids(table):
+    is_delta = (table / "_delta_log").exists()
+    url = str(table if is_delta else Table(table).metadata).replace("'", "''")
+    scan = f"delta_scan('{url}')" if is_delta else f"iceberg_scan('{url}')"
     with duckdb.connect() as connection:
-        connection.execute("load delta")
-        url = str(table).replace("'", "''")
-        return [row[0] for row in connection.execute(f"select id from delta_scan('{url}') order by id").fetchall()]
+        connection.execute("load delta" if is_delta else "load avro; load iceberg")
+        return [row[0] for row in connection.execute(f"select id from {scan} order by id").fetchall()]
 
 
 def data_files(table):
+    if not (table / "_delta_log").exists():
+        return [entry.path.removeprefix("file://") for entry in Table(table).entries()]
     return [unquote(uri.removeprefix("file://")) for uri in DeltaTable(str(table)).file_uris()]
 
 
@@ -204,7 +213,7 @@ def bad_usage(home):
         (["--prefix", "a//b"], ["--prefix", "a//b/"]),
         (["--now", "yesterday"], ["--now", "yesterday", "2024-"]),
         (["--now", "2024-11-14"], ["--now", "2024-11-14", "RFC 3339"]),
-        (["--format", "iceberg"], ["--format iceberg", "not there yet", "delta"]),
+        (["--iceberg-version", "4"], ["--iceberg-version", "4", "2..=3"]),
         (["--format", "hudi"], ["--format", "hudi", "delta"]),
         (["--bucket", "s3://raw"], ["--bucket", "s3://", "example"]),
         (["--tables", "gs://t/x"], ["--tables", "gs://", "example"]),
@@ -306,6 +315,29 @@ def the_document(home):
     assert document["status"]["halts"] == [] and document["errors"] == [], document
     home.check("users")
     assert plans(home.json("--grace", "0s")) == []
+
+
+@scenario
+def iceberg_tables(home):
+    """--format iceberg makes an Iceberg table; a second run commits nothing, and the format cannot be changed"""
+    for minute in (10, 20):
+        home.write("users", minute=minute)
+    document = home.json("--format", "iceberg", "--grace", "1h")
+    assert [plan["rows"] for plan in plans(document)] == [40], document
+    table = home.tables / "users"
+    for _ in range(2):
+        assert lint(table) == [], lint(table)
+        assert duckdb_ids(table) == home.ids("users")
+        names = sorted(path.name for path in (table / "metadata").glob("*.json"))
+        assert names == ["v1.metadata.json", "v2.metadata.json"], names
+        assert (table / "metadata" / "version-hint.text").read_text() == "2"
+        home.json("--format", "iceberg", "--grace", "1h")
+    home.write("users", hour=1)
+    document = home.json("--format", "delta", "--grace", "1h", expect=WRONG)
+    assert "tableFormat" in document["status"]["halts"][0]["reason"], document
+    assert not (table / "_delta_log").exists(), document
+    home.json("--format", "iceberg", "--grace", "1h")
+    assert duckdb_ids(table) == home.ids("users")
 
 
 @scenario
@@ -694,7 +726,8 @@ def watch_a_directory(home):
 
 
 def main():
-    import_extension("delta")
+    for extension in ("delta", "avro", "iceberg"):
+        import_extension(extension)
     Home.program = command()
     directory = pathlib.Path(tempfile.mkdtemp(prefix="firnline-cli-"))
     chosen = [run for run in SCENARIOS if not sys.argv[1:] or run.__name__ in sys.argv[1:]]

@@ -330,10 +330,10 @@ def canonical(value, kind):
         return (value - dt.date(1970, 1, 1)).days
     if isinstance(value, dt.time):
         return ((value.hour * 60 + value.minute) * 60 + value.second) * 10**6 + value.microsecond
-    if kind == "uuid":
-        return (
-            value.bytes if isinstance(value, uuid.UUID) else uuid.UUID(value).bytes if isinstance(value, str) else value
-        )
+    if isinstance(value, uuid.UUID):
+        return value.bytes
+    if kind == "uuid" and isinstance(value, str):
+        return uuid.UUID(value).bytes
     if kind == "string" and isinstance(value, bytes):
         return value.decode()
     if isinstance(value, str) and (kind == "binary" or FIXED.match(kind)):

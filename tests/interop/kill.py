@@ -1,6 +1,6 @@
 """Kills the example `compact` at random moments, again and again: every row is in the table once in the end.
 
-Usage: kill.py [--rounds N] [--seed N]
+Usage: kill.py [--rounds N] [--seed N] [--format delta|iceberg]
 
 The seed is printed. The command can be replaced by the environment variable FIRNLINE_COMPACT.
 """
@@ -21,6 +21,7 @@ from duckdb_extensions import import_extension
 
 import cli
 from cli import FAILED, OK, WRONG, Home, data_files, duckdb_ids, quarantined
+from iceberg_lint import lint
 
 NAMESPACES = ["users", "eu/orders"]
 GRACE_MS = 3_600_000
@@ -30,12 +31,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12, help="kills of each scenario")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--format", choices=["delta", "iceberg"], default="delta", help="of the tables")
     parser.add_argument("--keep", action="store_true", help="keep the directory of a failure")
     args = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)
-    import_extension("delta")
-    Home.program = cli.command()
+    for extension in ("delta", "avro", "iceberg"):
+        import_extension(extension)
+    Home.program, Home.format = cli.command(), args.format
     directory = pathlib.Path(tempfile.mkdtemp(prefix="firnline-kill-"))
     try:
         for run in [at_work_without_grace, at_work_with_grace, while_adopting, while_replaying]:
@@ -127,7 +130,7 @@ def while_replaying(home, rng, rounds):
             write(home, rng, "users")
         home.json("--drain", "--grace", "1h", now=None)
         table = home.tables / "users"
-        log = sorted((table / "_delta_log").glob("*.json"))
+        log = versions(table)
         if number % 2 or len(log) < 3:
             shutil.rmtree(table)
         else:
@@ -141,6 +144,13 @@ def while_replaying(home, rng, rounds):
         decide(home, document)
         check(home, "users")
     return killed
+
+
+def versions(table):
+    """The files that make up a table's history, oldest first."""
+    if Home.format == "delta":
+        return sorted((table / "_delta_log").glob("*.json"))
+    return sorted((table / "metadata").glob("v*.json"), key=lambda path: int(path.name[1:].split(".")[0]))
 
 
 def decide(home, document):
@@ -216,6 +226,8 @@ def check(home, namespace):
         raise AssertionError(f"{namespace}: {extra} rows twice, {len(missing)} missing, of {lost[:5]}")
     for name in data_files(home.tables / namespace):
         assert pathlib.Path(name).is_file(), f"{name} is in the log and not there"
+    if Home.format == "iceberg":
+        assert lint(home.tables / namespace) == [], lint(home.tables / namespace)
     for log in (home.tables / namespace / "_delta_log").glob("*.json"):
         for line in log.read_text().splitlines():
             added = json.loads(line).get("add")

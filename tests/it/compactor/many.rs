@@ -225,3 +225,23 @@ fn a_reclaim_that_fails_takes_nothing_from_the_merge_beside_it() {
     rows.sort();
     assert_eq!(world.table_rows("users"), rows);
 }
+
+#[test]
+fn a_namespace_may_have_thousands_of_writers() {
+    let world = World::new();
+    let mut compactor = world.open(at(END));
+    let events: Vec<_> = (0..3_000)
+        .map(|n| {
+            let key = format!("data/users/{}-writer{n:05}-0.parquet", HOUR + n);
+            super::support::put(&world.bucket, &key, "not read before its window is ready")
+        })
+        .collect();
+    let told = tell(&mut compactor, &events, at(END));
+    assert!(told.iter().all(|told| *told == Ok(firnline::EventOutcome::Recorded)));
+    let writers = |compactor: &firnline::Compactor| {
+        let status = compactor.status(at(END));
+        status.windows[0].files_from_writers.len()
+    };
+    let before = writers(&compactor);
+    assert_eq!(before, writers(&world.open(at(END))), "what is saved is all that is known");
+}

@@ -1,0 +1,216 @@
+"""Compacts files of several writers into Iceberg tables, checks these strictly, and reads them with other engines.
+
+Usage: iceberg.py [--full] [--release] [--keep DIR] [NAME...], names of scenarios; all of them without any.
+
+Every table goes through `iceberg_lint`, its rows are compared with those of the sources, and all readers of
+`iceberg_readers` that are installed have to agree on every snapshot and under filters around every bound. --full takes
+all operators and the readers of requirements-full.txt. --keep leaves the tables in DIR, for `spark_read.py`.
+
+The command can be replaced by the environment variable FIRNLINE_COMPACT, a program that takes its options.
+"""
+
+import argparse
+import datetime as dt
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from duckdb_extensions import import_extension
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import StaticTable
+
+import iceberg_tables
+import sources
+from iceberg_lint import lint
+from iceberg_readers import OPERATORS, Raw, Table, canonical_rows, compare, difference
+from run import QUARANTINE, Host, assert_sorted, found
+
+QUICK = {"readers": ["duckdb", "pyiceberg", "core"], "operators": ["="]}
+FULL = {"readers": ["duckdb", "pyiceberg", "chdb", "core"], "operators": OPERATORS}
+SCENARIOS = []
+
+
+def scenario(run):
+    SCENARIOS.append(run)
+    return run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="all operators, all readers")
+    parser.add_argument("--release", action="store_true", help="build the example with optimisation")
+    parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="leave the tables there")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    args = parser.parse_args()
+    for extension in ("avro", "iceberg"):
+        import_extension(extension)
+    directory = args.keep or pathlib.Path(tempfile.mkdtemp(prefix="firnline-iceberg-"))
+    try:
+        for run in SCENARIOS:
+            if args.names and run.__name__ not in args.names:
+                continue
+            home = directory.resolve() / run.__name__
+            began = time.monotonic()
+            run(IcebergHost(home, args.release, FULL if args.full else QUICK))
+            print(f"ok  {run.__name__}: {run.__doc__} ({time.monotonic() - began:.1f} s)", flush=True)
+    finally:
+        if not args.keep:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+class IcebergHost(Host):
+    """A bucket, a place for tables, and how much is compared."""
+
+    format = "iceberg"
+
+    def __init__(self, home, release, effort, version=2):
+        home.mkdir(parents=True, exist_ok=True)
+        super().__init__(home, release)
+        self.home, self.release, self.effort, self.version = home, release, effort, version
+
+    def versions(self):
+        """A host of its own for each format version that we write."""
+        return [(IcebergHost(self.home / f"v{n}", self.release, self.effort, n), n) for n in (2, 3)]
+
+    def compact(self, *options, **more):
+        return super().compact("--iceberg-version", str(self.version), *options, **more)
+
+    def check(self, namespace, expected, foreign=False):
+        """The table is as specified, has the rows of an Arrow table, and all readers see them."""
+        path = self.table(namespace)
+        findings = lint(path, foreign)
+        assert findings == [], "\n".join(findings)
+        return check_rows(Table(path), expected, self.effort)
+
+
+def check_rows(table, expected, effort):
+    """All readers see the rows of an Arrow table, and agree on what is older."""
+    rows = canonical_rows(expected, table.schema)
+    different = difference(rows, Raw(table).rows())
+    assert different is None, f"{table.directory}: {different}"
+    wrong = compare(table, **effort, tell=lambda line: None)
+    assert wrong == [], "\n".join(wrong)
+    return table
+
+
+@scenario
+def compacted(host):
+    """windows, a late file and another one in quarantine; each snapshot is what was there when it was made"""
+    for one, version in host.versions():
+        paths = sources.make(one.bucket, "users", files_per_hour=2, rows_per_file=100, seed=version)
+        bad = paths.pop()
+        bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
+        document = one.compact("--grace", "1h", expect=QUARANTINE)
+        assert found(document, "key") == [bad.relative_to(one.bucket).as_posix()], document
+        first, before = sources.read(paths), Table(one.table("users"))
+        assert before.version == version, before.version
+        assert len(before.entries()) == 2, "one file for each window"
+        one.compact("--grace", "1h", expect=QUARANTINE)
+        assert Table(one.table("users")).metadata == before.metadata, "a second run commits nothing"
+        late = sources.make(one.bucket, "users", hours=1, files_per_hour=1, rows_per_file=100, seed=7 + version)
+        one.compact("--grace", "1h", expect=QUARANTINE)
+        table = one.check("users", pa.concat_tables([first, sources.read(late)]))
+        then = difference(canonical_rows(first, table.schema), Raw(table).rows(before.current))
+        assert then is None, then
+        for entry in table.entries():
+            path = pathlib.Path(entry.path.removeprefix("file://"))
+            assert_sorted(sources.read([path]), path)
+        open_by_hint(table)
+
+
+def open_by_hint(table):
+    """As a person opens it: DuckDB by the directory, PyIceberg by the metadata file."""
+    rows = len(Raw(table).rows())
+    with duckdb.connect() as connection:
+        connection.execute("load avro; load iceberg")
+        query = f"select count(*) from iceberg_scan('{table.directory}')"
+        assert connection.execute(query).fetchone() == (rows,), query
+    assert StaticTable.from_metadata(str(table.metadata)).scan().to_arrow().num_rows == rows
+    snapshots = sorted(snapshot["sequence-number"] for snapshot in table.snapshots)
+    assert snapshots == list(range(1, len(snapshots) + 1)), snapshots
+
+
+@scenario
+def most_types(host):
+    """most types of Arrow and Iceberg, nested ones too; without times for Spark, which lacks them"""
+    for one, _ in host.versions():
+        for namespace, times in (("types", True), ("timeless", False)):
+            tables = [iceberg_tables.rows(start, 40, times) for start in (0, 40, 80)]
+            for seq, table in enumerate(tables):
+                write_source(one, namespace, seq, table)
+        one.compact("--grace", "1h", sort_key="id")
+        for namespace, times in (("types", True), ("timeless", False)):
+            one.check(namespace, pa.concat_tables(iceberg_tables.rows(start, 40, times) for start in (0, 40, 80)))
+
+
+def write_source(host, namespace, seq, table):
+    path = host.bucket / "data" / namespace / f"{sources.START_MS + 60_000 + seq}-w-{seq}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+@scenario
+def removed_after_grace(host):
+    """sources are gone after the grace period, their rows stay"""
+    paths = sources.make(host.bucket, "users", hours=1, files_per_hour=1, rows_per_file=50, seed=5)
+    expected = sources.read(paths)
+    host.compact("--grace", "0s")
+    later = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
+    host.compact("--grace", "0s", now=later.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    left = [path.name for path in paths if path.exists()]
+    assert left == [], f"sources are left: {left}"
+    host.check("users", expected)
+
+
+@scenario
+def handed_over(host):
+    """a table of ours is registered in a catalog by PyIceberg, which appends and deletes: from then on it is theirs"""
+    ours, more = iceberg_tables.rows(0, 40, times=False), iceberg_tables.rows(100, 9, times=False)
+    for one, version in host.versions():
+        write_source(one, "users", 0, ours)
+        one.compact("--grace", "1h", "--drain", sort_key="id")
+        directory = one.table("users")
+        catalog = SqlCatalog("c", uri=f"sqlite:///{one.home}/catalog.db", warehouse=f"file://{one.tables}")
+        catalog.create_namespace("n")
+        theirs = catalog.register_table("n.users", f"file://{Table(directory).metadata}")
+        assert theirs.scan().to_arrow().num_rows == 40
+        if version == 3:
+            continue  # PyIceberg 0.12 reads them, and does not write them
+        # A uuid in a source is 16 bytes in our tables.
+        at = more.schema.get_field_index("u")
+        theirs.append(more.set_column(at, "u", more["u"].cast(pa.binary(16))))
+        theirs.delete("id < 10")
+        location = pathlib.Path(theirs.metadata_location.removeprefix("file://"))
+        findings = lint(location, foreign=True)
+        assert findings == [], "\n".join(findings)
+        check_rows(Table(directory, location), pa.concat_tables([ours.slice(10), more]), one.effort)
+
+
+@scenario
+def taken_over(host):
+    """a table that PyIceberg has made, deleted from and taken out of its catalog is appended to"""
+    home = host.home / "theirs"
+    home.mkdir()
+    catalog = SqlCatalog("c", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{host.tables}")
+    catalog.create_namespace("n")
+    before, ours = iceberg_tables.rows(0, 30, times=False), iceberg_tables.rows(40, 30, times=False)
+    theirs = catalog.create_table("n.users", before.schema, location=f"file://{host.table('users')}")
+    theirs.append(before)
+    theirs.delete("id >= 20")
+    write_source(host, "users", 0, ours)
+    document = host.compact("--grace", "1h", "--drain", sort_key="id", expect=None)
+    assert "belongs to a catalog" in json.dumps(document), document
+    location = pathlib.Path(theirs.metadata_location.removeprefix("file://"))
+    shutil.copy(location, location.parent / "v1.metadata.json")
+    host.compact("--grace", "1h", "--drain", sort_key="id")
+    host.check("users", pa.concat_tables([before.slice(0, 20), ours]), foreign=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
