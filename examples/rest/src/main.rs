@@ -61,6 +61,7 @@ async fn run(home: &Path, uri: &str, namespace: &str, mut now: Timestamp) -> Res
     let options = Options::default()
         .with_target_format(TableFormat::Iceberg)
         .with_min_files_to_compact(2)
+        .with_delete_grace_ms(600_000)
         .with_sort_order(vec![SortField::ascending("id")]);
     let tables = Tables {
         catalog: catalog(uri, namespace)?,

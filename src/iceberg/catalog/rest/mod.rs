@@ -1,19 +1,4 @@
 //! Tables of a catalog server (Iceberg REST catalog specification): requests and answers, over the host's HTTP.
-//!
-//! # What the host must know of its catalog
-//!
-//! | catalog | credentials | peculiarities |
-//! |---|---|---|
-//! | AWS Glue | SigV4, service `glue` | no staged creation (none is asked for); metadata above 20 MB are refused, so expire snapshots |
-//! | AWS S3 Tables | SigV4, service `s3tables`; the warehouse is the bucket's ARN | chooses locations; compacts by itself, so that conflicts are to be expected; leaves alone what is compressed with brotli or lz4 |
-//! | `BigLake` | Google's default credentials | wants `access_delegation`, on commits too |
-//! | Cloudflare R2 | bearer token with rights for catalog *and* storage | hands out credentials per table, to be fetched before the first access to files; compacts by itself |
-//! | Databricks Unity | bearer token, right `EXTERNAL USE SCHEMA` | only managed Iceberg tables can be written; chooses locations; no identifier fields (none are set) |
-//! | Polaris, Snowflake Open Catalog | OAuth2 client credentials, at `oauth2-server-uri` where that is set: the endpoint below the catalog is deprecated | hands out credentials per table |
-//!
-//! Where the catalog chooses locations ([`RestOptions::sends_location`] is off then), the host
-//! [creates](Catalog::create) and [loads](Catalog::load) the table itself, and opens store and
-//! [`IcebergSink`](crate::IcebergSink) where the [metadata](crate::iceberg::TableMetadata::location) say.
 
 mod config;
 mod credentials;
@@ -74,6 +59,21 @@ use crate::time::Timestamp;
 /// let users = RestCatalog::new(client, options, vec!["app".to_owned()], "users")?;
 /// # Ok::<(), firnline::Error>(())
 /// ```
+///
+/// # What the host must know of its catalog
+///
+/// | catalog | credentials | peculiarities |
+/// |---|---|---|
+/// | AWS Glue | `SigV4`, service `glue` | no staged creation (none is asked for); metadata above 20 MB are refused, so expire snapshots |
+/// | AWS S3 Tables | `SigV4`, service `s3tables`; the warehouse is the bucket's ARN | chooses locations; compacts by itself, so that conflicts are to be expected; leaves alone what is compressed with brotli or lz4 |
+/// | `BigLake` | Google's default credentials | wants `access_delegation`, on commits too |
+/// | Cloudflare R2 | bearer token with rights for catalog *and* storage | hands out credentials per table, to be fetched before the first access to files; compacts by itself |
+/// | Databricks Unity | bearer token, right `EXTERNAL USE SCHEMA` | only managed Iceberg tables can be written; chooses locations; no identifier fields (none are set) |
+/// | Polaris, Snowflake Open Catalog | `OAuth2` client credentials, at `oauth2-server-uri` where that is set: the endpoint below the catalog is deprecated | hands out credentials per table |
+///
+/// Where the catalog chooses locations ([`RestOptions::sends_location`] is off then), the host
+/// [creates](Catalog::create) and [loads](Catalog::load) the table itself, and opens store and
+/// the [sink](crate::IcebergSink) where the [metadata](crate::iceberg::TableMetadata::location) say.
 #[derive(Debug)]
 pub struct RestCatalog {
     server: Arc<Server>,

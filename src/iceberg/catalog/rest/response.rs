@@ -264,7 +264,7 @@ mod tests {
         TableName::new(vec!["n".to_owned()], "t".to_owned()).unwrap()
     }
 
-    fn answer(status: u16, body: impl ToString) -> HttpResponse {
+    fn answer(status: u16, body: &dyn fmt::Display) -> HttpResponse {
         HttpResponse {
             status,
             headers: vec![("Retry-After".to_owned(), "30".to_owned())],
@@ -273,7 +273,10 @@ mod tests {
     }
 
     fn said(status: u16, kind: &str) -> HttpResponse {
-        answer(status, json!({"error": {"message": "m", "type": kind, "code": status}}))
+        answer(
+            status,
+            &json!({"error": {"message": "m", "type": kind, "code": status}}),
+        )
     }
 
     fn table() -> Value {
@@ -288,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_table_comes_with_its_place_and_credentials() {
-        let loaded = load(&name(), &answer(200, table())).unwrap().unwrap();
+        let loaded = load(&name(), &answer(200, &table())).unwrap().unwrap();
         assert_eq!(loaded.table.metadata.location(), "s3://b/t");
         assert_eq!(loaded.table.metadata_location, "s3://b/t/metadata/1.json");
         assert_eq!(loaded.credentials.setting("s3://b/t/x", "c"), Some("d"));
@@ -296,9 +299,9 @@ mod tests {
         for key in ["metadata-location", "config", "storage-credentials"] {
             bare.as_object_mut().unwrap().remove(key);
         }
-        let loaded = load(&name(), &answer(200, bare)).unwrap().unwrap();
+        let loaded = load(&name(), &answer(200, &bare)).unwrap().unwrap();
         assert!(loaded.credentials.is_empty());
-        let created = create(&name(), &answer(200, table())).unwrap().unwrap();
+        let created = create(&name(), &answer(200, &table())).unwrap().unwrap();
         assert_eq!(created.setting("", "a"), Some("b"));
     }
 
@@ -313,17 +316,17 @@ mod tests {
             assert!(load(&name(), &said(404, kind)).unwrap().is_none(), "{kind}");
         }
         let body = json!({"error": {"message": "The specified table does not exist", "type": "NotFoundException"}});
-        assert!(load(&name(), &answer(404, body)).unwrap().is_none());
+        assert!(load(&name(), &answer(404, &body)).unwrap().is_none());
         let page = "<html>no such table</html>".to_owned();
         for other in [
-            answer(404, page),
-            answer(404, json!({"message": "no Route"})),
+            answer(404, &page),
+            answer(404, &json!({"message": "no Route"})),
             said(404, "NotFoundException"),
         ] {
             let error = load(&name(), &other).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         }
-        let error = load(&name(), &answer(404, "")).unwrap_err();
+        let error = load(&name(), &answer(404, &"")).unwrap_err();
         assert_eq!(
             error.to_string(),
             "not found, and not by a catalog: is the URI right?. call=`load` table=`n.t` status=`404`"
@@ -346,13 +349,13 @@ mod tests {
     fn a_conflict_is_an_outcome_and_so_is_a_table_that_was_dropped() {
         for answer in [
             said(409, "CommitFailedException"),
-            answer(409, ""),
+            answer(409, &""),
             said(404, "NoSuchTableException"),
         ] {
             assert!(matches!(commit(&name(), &answer).unwrap(), Committed::Conflict));
         }
         assert!(matches!(
-            commit(&name(), &answer(200, table())).unwrap(),
+            commit(&name(), &answer(200, &table())).unwrap(),
             Committed::Landed(_)
         ));
     }
@@ -404,7 +407,7 @@ mod tests {
             "commit may have landed or not, read the table. table=`n.t` status=`504` type=`X` message=`m`"
         );
         // The change is in, and the answer broken.
-        let error = commit(&name(), &answer(200, "{")).unwrap_err();
+        let error = commit(&name(), &answer(200, &"{")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(
             error.to_string().starts_with("commit may have landed or not"),
@@ -416,7 +419,7 @@ mod tests {
             "{error}"
         );
         let body = json!({"error": "invalid_token", "error_description": "expired"});
-        let error = load(&name(), &answer(401, body)).unwrap_err();
+        let error = load(&name(), &answer(401, &body)).unwrap_err();
         assert!(
             error.to_string().ends_with("type=`invalid_token` message=`expired`"),
             "{error}"
@@ -426,9 +429,9 @@ mod tests {
     #[test]
     fn a_configuration_is_read_as_far_as_it_goes() {
         let json = json!({"defaults": {}, "overrides": {"prefix": "p"}, "endpoints": ["GET /v1/x"]});
-        assert_eq!(config(&answer(200, json)).unwrap().overrides["prefix"], "p");
+        assert_eq!(config(&answer(200, &json)).unwrap().overrides["prefix"], "p");
         assert_eq!(
-            config(&answer(200, "<html>")).unwrap_err().kind(),
+            config(&answer(200, &"<html>")).unwrap_err().kind(),
             ErrorKind::Unavailable
         );
     }

@@ -10,8 +10,8 @@ use crate::error::Result;
 
 /// Sends requests to a catalog's server: the host's HTTP client, with its TLS, proxies, timeouts and credentials.
 ///
-/// The host adds what proves who it is, a header `Authorization` or a signature of the final request (AWS: SigV4 over
-/// method, URL, headers and body, of the service `glue` or `s3tables`). It follows no redirect of a `POST`, and sets a
+/// The host adds what proves who it is, a header `Authorization` or a signature of the final request (AWS: `SigV4`
+/// over method, URL, headers and body, of the service `glue` or `s3tables`). It follows no redirect of a `POST`, and sets a
 /// timeout: the library has no clock. A request that carries `Idempotency-Key` may be sent again with the same
 /// headers and body when it was not answered; no other `POST` may.
 #[async_trait]
