@@ -68,7 +68,7 @@ use crate::time::Timestamp;
 /// | AWS S3 Tables | `SigV4`, service `s3tables`; the warehouse is the bucket's ARN | chooses locations; compacts by itself, so that conflicts are to be expected; leaves alone what is compressed with brotli or lz4 |
 /// | `BigLake` | Google's default credentials | wants `access_delegation`, on commits too |
 /// | Cloudflare R2 | bearer token with rights for catalog *and* storage | hands out credentials per table, to be fetched before the first access to files; compacts by itself |
-/// | Databricks Unity | bearer token, right `EXTERNAL USE SCHEMA` | only managed Iceberg tables can be written; chooses locations; no identifier fields (none are set) |
+/// | Databricks Unity | bearer token, right `EXTERNAL USE SCHEMA` | only managed Iceberg tables can be written; no identifier fields (none are set) |
 /// | Polaris, Snowflake Open Catalog | `OAuth2` client credentials, at `oauth2-server-uri` where that is set: the endpoint below the catalog is deprecated | hands out credentials per table |
 ///
 /// Where the catalog chooses locations ([`RestOptions::sends_location`] is off then), the host

@@ -235,7 +235,7 @@ mod tests {
             url("{}", &odd),
             "https://c/api/v1/namespaces/a%20b%1Fc%2Fd%1F%C3%A4/tables/x%25y%3Fz.1-_~"
         );
-        // As Unity Catalog and S3 Tables give it: several segments, and escaped already.
+        // Several segments, and escaped already, as far as it has to be.
         let prefix = r#"{"overrides": {"prefix": "catalogs/arn%3Aaws x", "namespace-separator": "%2E"}}"#;
         assert_eq!(
             url(prefix, &name(&["a", "b"], "t")),
