@@ -297,7 +297,8 @@ impl TableSink for IcebergSink {
     }
 
     /// Where the catalog [assigns ids](Catalog::assigns_ids), a table that is not there yet is created first, without
-    /// rows, and its ids are read back: files are written with those. It stays if nothing is ever committed to it.
+    /// rows, and its ids are read back: files are written with those. It stays if nothing is ever committed to it. One
+    /// that such a catalog has at another location than this sink's is refused as `Invalid`.
     async fn prepare(&self, _lane: LaneId, schema: &SchemaRef) -> Result<TableLayout> {
         let mut table = self.load().await?;
         if self.catalog.assigns_ids() {

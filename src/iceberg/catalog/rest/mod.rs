@@ -30,7 +30,8 @@ use crate::time::Timestamp;
 /// The server makes the metadata: it checks what a change requires and applies its updates, and it may give a table
 /// that is created other column ids, another location and an id of its own. So
 /// [`prepare`](crate::TableSink::prepare) of an [`IcebergSink`](crate::IcebergSink) creates the table before its
-/// first files are written. The namespace must be there.
+/// first files are written, in the order given to
+/// [`with_sort_order`](crate::IcebergSink::with_sort_order). The namespace must be there.
 ///
 /// Nothing is tried again here, and nothing waited for: each call sends one request, the first one also that for the
 /// server's configuration, which is kept. What was not answered, or with status 500, 502 or 504, ends as
