@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::Schema as ArrowSchema;
 use bytes::Bytes;
 use object_store::path::Path;
 use uuid::Uuid;
@@ -28,7 +29,9 @@ use super::update::{TableRequirement, TableUpdate};
 use super::version::FormatVersion;
 use crate::data_file::DataFile;
 use crate::error::Result;
+use crate::options::SortField;
 use crate::sink::{Entry, LanesInTable, Marker, OutputFile, Settled, TableChange, TableCommit};
+use crate::time::Timestamp;
 
 /// Makes the next snapshot of an Iceberg table: state and change in; manifest, manifest list and the conditional
 /// change of the metadata out.
@@ -191,18 +194,29 @@ impl IcebergCommitBuilder {
         if commit.base.is_some() {
             return Ok(IcebergCommitStep::Diverged { found: None });
         }
-        let schema = new_schema(schema)?;
-        let format_version = FormatVersion::try_from(i64::from(self.options.format_version))?;
-        Ok(IcebergCommitStep::Create(Box::new(NewTable {
-            uuid: commit.new_table_uuid,
+        let table = self.new_table(schema, &commit.sort_order, commit.new_table_uuid, commit.now)?;
+        Ok(IcebergCommitStep::Create(Box::new(table)))
+    }
+
+    /// What a table for these columns is created with.
+    pub(super) fn new_table(
+        &self,
+        columns: &ArrowSchema,
+        sort_order: &[SortField],
+        uuid: Uuid,
+        now: Timestamp,
+    ) -> Result<NewTable> {
+        let schema = new_schema(columns)?;
+        Ok(NewTable {
+            uuid,
             location: self.root.uri().to_owned(),
-            format_version,
-            sort_order: new_sort_order(&schema, &commit.sort_order),
+            format_version: FormatVersion::try_from(i64::from(self.options.format_version))?,
+            sort_order: new_sort_order(&schema, sort_order),
             schema,
             partition_spec: PartitionSpec::unpartitioned(),
             properties: self.options.properties.clone(),
-            now: commit.now,
-        })))
+            now,
+        })
     }
 
     fn metadata_uri(&self, name: &str) -> String {

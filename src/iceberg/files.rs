@@ -36,6 +36,11 @@ impl Root {
         &self.uri
     }
 
+    /// Whether this is the root, however it is spelt.
+    pub(super) fn is_at(&self, uri: &str) -> bool {
+        canonical(uri.trim_end_matches('/')) == canonical(&self.uri)
+    }
+
     /// The path of a file that is somewhere in the table's store.
     pub(super) fn path_of(&self, uri: &str) -> Result<Path> {
         let (file, root) = (canonical(uri), canonical(&self.uri));

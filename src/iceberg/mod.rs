@@ -55,6 +55,9 @@ pub use canonical::canonical_schema;
 pub use catalog::{
     Catalog, CatalogChange, CatalogOutcome, CatalogTable, FileSystemCatalog, PointerCatalog, PointerStore,
 };
+pub use catalog::{
+    HttpRequest, HttpResponse, HttpTransport, RestCatalog, RestOptions, StorageCredential, VendedCredentials,
+};
 pub use commit::{IcebergCommit, IcebergCommitBuilder, IcebergCommitStep};
 pub use datum::Datum;
 pub use manifest::{

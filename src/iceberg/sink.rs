@@ -25,12 +25,14 @@ use super::snapshot::Snapshot;
 use super::version::FormatVersion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{LaneId, Randomness, SystemRandomness};
+use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
 use crate::schema::strip_metadata;
 use crate::sink::{
     CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, Outcome, OutputFile, TableCommit, TableInfo,
     TableLayout, TableSink, TableState,
 };
+use crate::time::Timestamp;
 
 /// An Iceberg table, wherever its [`Catalog`] keeps it.
 ///
@@ -46,6 +48,7 @@ pub struct IcebergSink {
     root: Path,
     options: IcebergOptions,
     randomness: Arc<dyn Randomness>,
+    sort_order: Vec<SortField>,
     entry: Mutex<Option<(LaneId, Marker, Entry)>>,
 }
 
@@ -65,6 +68,7 @@ impl IcebergSink {
             root,
             options,
             randomness: Arc::new(SystemRandomness),
+            sort_order: Vec::new(),
             entry: Mutex::default(),
         }
     }
@@ -73,6 +77,15 @@ impl IcebergSink {
     #[must_use]
     pub fn with_randomness(mut self, randomness: Arc<dyn Randomness>) -> Self {
         self.randomness = randomness;
+        self
+    }
+
+    /// The order that a table declares which [`prepare`](TableSink::prepare) creates, so that its files can be known
+    /// to be sorted: that of the compactor's [options](crate::Options::sort_order). One that a commit creates declares
+    /// that of the commit.
+    #[must_use]
+    pub fn with_sort_order(mut self, sort_order: Vec<SortField>) -> Self {
+        self.sort_order = sort_order;
         self
     }
 
@@ -91,6 +104,39 @@ impl IcebergSink {
     /// The version in which a new table would be made.
     fn new_version(&self) -> Result<FormatVersion> {
         FormatVersion::try_from(i64::from(self.options.format_version))
+    }
+
+    /// Creates the table before anything is written to it.
+    async fn create(&self, columns: &SchemaRef) -> Result<CatalogTable> {
+        let uuid = uuid::Builder::from_random_bytes(self.randomness.random_u128().to_be_bytes()).into_uuid();
+        let new = self
+            .builder()
+            .new_table(columns, &self.sort_order, uuid, Timestamp::from_millis(0))?;
+        let answer = self.catalog.create(new).await;
+        // No answer proves that nothing was created; only reading the table does.
+        match (self.load().await, answer) {
+            (Ok(Some(table)), _) => Ok(table),
+            (_, Err(answer)) => Err(answer),
+            (Err(e), Ok(())) => Err(e),
+            (Ok(None), Ok(())) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "table has been created and is not there",
+            )),
+        }
+    }
+
+    /// Files would be written where the catalog does not expect them.
+    fn check_location(&self, table: Option<&CatalogTable>) -> Result<()> {
+        let Some(location) = table.map(|table| table.metadata.location()) else {
+            return Ok(());
+        };
+        if self.files.root().is_at(location) {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "the catalog has the table elsewhere, open it there. catalog=`{location}` sink=`{}`",
+            self.files.root().uri()
+        )))
     }
 
     /// The newest entry of a lane, with its files as far as its snapshot has not been expired.
@@ -249,8 +295,18 @@ impl TableSink for IcebergSink {
         })
     }
 
+    /// Where the catalog [assigns ids](Catalog::assigns_ids), a table that is not there yet is created first, without
+    /// rows, and its ids are read back: files are written with those. It stays if nothing is ever committed to it. One
+    /// that such a catalog has at another location than this sink's is refused as `Invalid`.
     async fn prepare(&self, _lane: LaneId, schema: &SchemaRef) -> Result<TableLayout> {
-        let columns = match self.load().await? {
+        let mut table = self.load().await?;
+        if self.catalog.assigns_ids() {
+            if table.is_none() {
+                table = Some(self.create(schema).await?);
+            }
+            self.check_location(table.as_ref())?;
+        }
+        let columns = match table {
             Some(table) => {
                 fit_columns(table.metadata.schema(), schema)?;
                 arrow_schema(table.metadata.schema())

@@ -48,7 +48,8 @@ pub trait TableSink: fmt::Debug + Send + Sync + 'static {
     /// again.
     async fn decided(&self, lane: LaneId) -> Result<TableState>;
 
-    /// Checks that files of `schema` can be committed, and says where they go. Writes nothing.
+    /// Checks that files of `schema` can be committed, and says where they go. Writes nothing, but for an empty table
+    /// where only its creation tells under which ids its columns are to be written.
     ///
     /// # Errors
     ///

@@ -2,6 +2,7 @@
 
 mod file_system;
 mod pointer;
+mod rest;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use async_trait::async_trait;
 
 pub use file_system::FileSystemCatalog;
 pub use pointer::{PointerCatalog, PointerStore};
+pub use rest::{
+    HttpRequest, HttpResponse, HttpTransport, RestCatalog, RestOptions, StorageCredential, VendedCredentials,
+};
 
 use super::metadata::{NewTable, TableMetadata};
 use super::update::{TableRequirement, TableUpdate};
@@ -19,7 +23,7 @@ use crate::time::Timestamp;
 /// One table in its catalog.
 ///
 /// [`FileSystemCatalog`] needs nothing but the table's object store, [`PointerCatalog`] keeps the place of the current
-/// metadata in a value of the host's, `RestCatalog` asks a server.
+/// metadata in a value of the host's, [`RestCatalog`] asks a server.
 #[async_trait]
 pub trait Catalog: fmt::Debug + Send + Sync + 'static {
     /// The table as it is now, `None` if there is none.
@@ -44,7 +48,8 @@ pub trait Catalog: fmt::Debug + Send + Sync + 'static {
     async fn commit(&self, change: &CatalogChange) -> Result<CatalogOutcome>;
 
     /// Whether [`create`](Self::create) may give columns other ids than those it was asked for, so that a table is
-    /// better created before its first files are written.
+    /// better created before its first files are written. Such a catalog also gives the table its own id, and knows
+    /// the time itself.
     fn assigns_ids(&self) -> bool {
         false
     }
