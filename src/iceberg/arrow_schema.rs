@@ -338,6 +338,15 @@ mod tests {
     }
 
     #[test]
+    fn a_uuid_is_one_in_parquet_too() {
+        let uuid = NestedField::optional(1, "u", Type::Primitive(PrimitiveType::Uuid));
+        let arrow = arrow_schema(&Schema::new(vec![uuid]));
+        let parquet = parquet::arrow::ArrowSchemaConverter::new().convert(&arrow).unwrap();
+        let found = parquet.column(0).logical_type_ref().cloned();
+        assert_eq!(found, Some(parquet::basic::LogicalType::Uuid));
+    }
+
+    #[test]
     fn every_primitive_has_one_arrow_type() {
         for text in [
             "boolean",

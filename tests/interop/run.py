@@ -71,14 +71,14 @@ class Host:
         self.command = shlex.split(given) if given else build
 
     def compact(self, *options, expect=OK, now=NOW, sort_key="ts,id"):
-        """Runs the command once and returns the document that it prints; any exit code will do for `expect=None`."""
+        """Runs the command once and returns the document that it prints."""
         arguments = [
             *("--bucket", str(self.bucket), "--prefix", "data/", "--tables", str(self.tables)),
             *("--control", str(self.control), "--format", self.format, "--sort-key", sort_key),
             *("--window", "1h", "--min-files", "2", "--max-wait", "5m", "--now", now, "--once", "--json", *options),
         ]
         done = subprocess.run(self.command + arguments, cwd=ROOT, capture_output=True, text=True, check=False)
-        if expect is not None and done.returncode != expect:
+        if done.returncode != expect:
             sys.exit(f"exit code {done.returncode} instead of {expect}\n{done.stdout}\n{done.stderr}")
         return json.loads(done.stdout)
 
