@@ -115,7 +115,11 @@ impl firnline::FileNameParser for OtherGrammar {
 #[test]
 fn tables_of_another_format_than_the_settings_ask_for_are_refused_naming_both() {
     let mut world = World::new();
-    world.options = world.options.with_target_format(TableFormat::Iceberg);
+    let (there, asked) = match table_log::is_iceberg() {
+        true => (TableFormat::Iceberg, TableFormat::Delta),
+        false => (TableFormat::Delta, TableFormat::Iceberg),
+    };
+    world.options = world.options.with_target_format(asked);
     let mut compactor = world.open(at(END));
     let (event, _) = world.write_some("users", HOUR + 1, "w1", 0, 3);
     assert_eq!(tell(&mut compactor, &[event], at(END)), [Err(ErrorKind::Invalid)]);
@@ -124,8 +128,12 @@ fn tables_of_another_format_than_the_settings_ask_for_are_refused_naming_both() 
     let halts = compactor.status(at(END)).halts;
     assert_eq!(
         halts[0].reason,
-        "the tables are not of the format that the settings ask for: set `targetFormat`, or give tables of that \
-         format. targetFormat=`iceberg` tables=`delta`"
+        format!(
+            "the tables are not of the format that the settings ask for: set `targetFormat`, or give tables of that \
+             format. targetFormat=`{}` tables=`{}`",
+            asked.as_str(),
+            there.as_str()
+        )
     );
     assert_eq!(work_until(&mut compactor, at(END), at(END + 3 * DAY)).len(), 0);
     assert_eq!(content(&world.tables), []);

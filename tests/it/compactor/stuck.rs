@@ -286,6 +286,9 @@ fn adopt_goes_on_with_another_sort_order() {
 
 #[test]
 fn adopt_goes_on_with_a_table_that_was_moved() {
+    if crate::table_log::is_iceberg() {
+        return; // such a table cannot be moved: its metadata hold full URIs
+    }
     let (world, rows) = committed();
     let place = |url: &str, store| Place::new(url, store, "").unwrap();
     let tables = Arc::clone(&world.tables);

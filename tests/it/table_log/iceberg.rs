@@ -157,6 +157,11 @@ pub(super) fn added_files(store: &Store, namespace: &str) -> BTreeSet<String> {
     let mut added = BTreeSet::new();
     if let Some((_, metadata)) = versions(store, namespace).pop() {
         for snapshot in snapshots(&metadata) {
+            let list = path_of(namespace, &metadata, snapshot["manifest-list"].as_str().unwrap());
+            let manifests = avro(store, &list);
+            let manifests = manifests.iter().map(|manifest| text(&manifest["manifest_path"]));
+            added.extend(manifests.map(|uri| path_of(namespace, &metadata, uri).to_string()));
+            added.insert(list.to_string());
             added.extend(
                 files(store, namespace, &metadata, snapshot)
                     .into_iter()

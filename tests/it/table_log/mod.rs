@@ -81,7 +81,7 @@ pub(crate) fn live_files(store: &Store, namespace: &str) -> Vec<Path> {
     }
 }
 
-/// The data files that have ever been in a table.
+/// The data files that have ever been in a table, and the metadata files that named them.
 pub(crate) fn added_files(store: &Store, namespace: &str) -> BTreeSet<String> {
     if is_iceberg() {
         iceberg::added_files(store, namespace)
