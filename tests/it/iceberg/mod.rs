@@ -2,4 +2,5 @@
 
 mod manifests;
 mod metadata;
+mod pointer;
 mod rest;

@@ -134,13 +134,23 @@ fn current(metadata: &Value) -> Option<&Value> {
 }
 
 pub(super) fn live_files(store: &Store, namespace: &str) -> Vec<Path> {
-    let Some((_, metadata)) = versions(store, namespace).pop() else {
+    let newest = versions(store, namespace).pop();
+    newest.map_or_else(Vec::new, |(_, metadata)| live(store, namespace, &metadata))
+}
+
+pub(super) fn files_at(store: &Store, namespace: &str, metadata: &Path) -> Vec<Path> {
+    live(
+        store,
+        namespace,
+        &serde_json::from_slice(&read(store, metadata)).unwrap(),
+    )
+}
+
+fn live(store: &Store, namespace: &str, metadata: &Value) -> Vec<Path> {
+    let Some(snapshot) = current(metadata) else {
         return Vec::new();
     };
-    let Some(snapshot) = current(&metadata) else {
-        return Vec::new();
-    };
-    let all = files(store, namespace, &metadata, snapshot);
+    let all = files(store, namespace, metadata, snapshot);
     let mut live: Vec<Path> = all
         .into_iter()
         .filter(|(status, _)| *status != 2)

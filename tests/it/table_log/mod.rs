@@ -99,6 +99,11 @@ pub(crate) fn files_of(store: &Store, namespace: &str, commit: &str) -> Vec<Path
     }
 }
 
+/// The data files of an Iceberg table with these metadata.
+pub(crate) fn iceberg_files(store: &Store, namespace: &str, metadata: &Path) -> Vec<Path> {
+    iceberg::files_at(store, namespace, metadata)
+}
+
 /// Another writer appends a file; `false` when there is no table.
 pub(crate) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>, rows: usize) -> bool {
     if is_iceberg() {
