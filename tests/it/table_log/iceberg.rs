@@ -35,15 +35,28 @@ pub(super) fn tables(url: &str, store: &Store) -> Arc<dyn TableProvider> {
     ))
 }
 
-/// The versions of the metadata, oldest first.
-fn versions(store: &Store, namespace: &str) -> Vec<(String, Value)> {
+/// The metadata files, oldest first.
+fn numbered(store: &Store, namespace: &str) -> Vec<Path> {
+    let there: BTreeSet<Path> = list(store, &Path::from(format!("{namespace}/metadata")))
+        .into_iter()
+        .collect();
     (1..)
         .map(|version| Path::from(format!("{namespace}/metadata/v{version}.metadata.json")))
-        .map_while(|path| {
-            let there = list(store, &Path::from(format!("{namespace}/metadata"))).contains(&path);
-            there.then(|| (path.to_string(), serde_json::from_slice(&read(store, &path)).unwrap()))
-        })
+        .take_while(|path| there.contains(path))
         .collect()
+}
+
+/// The versions of the metadata, oldest first.
+fn versions(store: &Store, namespace: &str) -> Vec<(String, Value)> {
+    let parsed = |path: Path| (path.to_string(), serde_json::from_slice(&read(store, &path)).unwrap());
+    numbered(store, namespace).into_iter().map(parsed).collect()
+}
+
+/// The newest version and its number.
+fn newest(store: &Store, namespace: &str) -> Option<(usize, Value)> {
+    let all = numbered(store, namespace);
+    let path = all.last()?;
+    Some((all.len(), serde_json::from_slice(&read(store, path)).unwrap()))
 }
 
 pub(super) fn entries(store: &Store, namespace: &str) -> Vec<Entry> {
@@ -111,15 +124,21 @@ fn files(store: &Store, namespace: &str, metadata: &Value, snapshot: &Value) -> 
     let mut files = Vec::new();
     for manifest in avro(store, &list) {
         let path = path_of(namespace, metadata, text(&manifest["manifest_path"]));
-        for entry in avro(store, &path) {
-            let file = fields(entry["data_file"].clone());
-            files.push((
-                int(&entry["status"]),
-                path_of(namespace, metadata, text(&file["file_path"])),
-            ));
-        }
+        files.extend(entries_of(store, namespace, metadata, &path));
     }
     files
+}
+
+/// Status and path of all files in a manifest.
+fn entries_of(store: &Store, namespace: &str, metadata: &Value, manifest: &Path) -> Vec<(i64, Path)> {
+    let entry = |entry: BTreeMap<String, Avro>| {
+        let file = fields(entry["data_file"].clone());
+        (
+            int(&entry["status"]),
+            path_of(namespace, metadata, text(&file["file_path"])),
+        )
+    };
+    avro(store, manifest).into_iter().map(entry).collect()
 }
 
 fn snapshots(metadata: &Value) -> &[Value] {
@@ -134,8 +153,7 @@ fn current(metadata: &Value) -> Option<&Value> {
 }
 
 pub(super) fn live_files(store: &Store, namespace: &str) -> Vec<Path> {
-    let newest = versions(store, namespace).pop();
-    newest.map_or_else(Vec::new, |(_, metadata)| live(store, namespace, &metadata))
+    newest(store, namespace).map_or_else(Vec::new, |(_, metadata)| live(store, namespace, &metadata))
 }
 
 pub(super) fn files_at(store: &Store, namespace: &str, metadata: &Path) -> Vec<Path> {
@@ -164,22 +182,30 @@ fn live(store: &Store, namespace: &str, metadata: &Value) -> Vec<Path> {
 }
 
 pub(super) fn added_files(store: &Store, namespace: &str) -> BTreeSet<String> {
-    let mut added = BTreeSet::new();
-    if let Some((_, metadata)) = versions(store, namespace).pop() {
-        for snapshot in snapshots(&metadata) {
-            let list = path_of(namespace, &metadata, snapshot["manifest-list"].as_str().unwrap());
-            let manifests = avro(store, &list);
-            let manifests = manifests.iter().map(|manifest| text(&manifest["manifest_path"]));
-            added.extend(manifests.map(|uri| path_of(namespace, &metadata, uri).to_string()));
-            added.insert(list.to_string());
-            added.extend(
-                files(store, namespace, &metadata, snapshot)
-                    .into_iter()
-                    .map(|(_, path)| path.to_string()),
-            );
-        }
+    let Some((_, metadata)) = newest(store, namespace) else {
+        return BTreeSet::new();
+    };
+    let (mut lists, mut manifests) = (BTreeSet::new(), BTreeSet::new());
+    for snapshot in snapshots(&metadata) {
+        let list = path_of(namespace, &metadata, snapshot["manifest-list"].as_str().unwrap());
+        let listed = avro(store, &list);
+        manifests.extend(
+            listed
+                .iter()
+                .map(|m| path_of(namespace, &metadata, text(&m["manifest_path"]))),
+        );
+        lists.insert(list);
     }
-    added
+    let data = manifests
+        .iter()
+        .flat_map(|manifest| entries_of(store, namespace, &metadata, manifest));
+    let data: Vec<Path> = data.map(|(_, path)| path).collect();
+    lists
+        .into_iter()
+        .chain(manifests)
+        .chain(data)
+        .map(String::from)
+        .collect()
 }
 
 pub(super) fn files_of(store: &Store, namespace: &str, commit: &str) -> Vec<Path> {
@@ -196,9 +222,8 @@ pub(super) fn files_of(store: &Store, namespace: &str, commit: &str) -> Vec<Path
 
 /// Publishes the next version with a snapshot of these manifests.
 fn publish(store: &Store, namespace: &str, operation: &str, manifests: &dyn Fn(i64, i64) -> Vec<Avro>) {
-    let mut all = versions(store, namespace);
-    let number = all.len() + 1;
-    let (_, mut metadata) = all.pop().unwrap();
+    let (number, mut metadata) = newest(store, namespace).unwrap();
+    let number = number + 1;
     let sequence = metadata["last-sequence-number"].as_i64().unwrap() + 1;
     let id = 7_000_000 + sequence;
     let parent = metadata["current-snapshot-id"].clone();
@@ -249,7 +274,7 @@ fn manifest_list_schema(store: &Store, namespace: &str, metadata: &Value) -> Str
 
 /// The manifests of the current snapshot, as their list has them.
 fn listed(store: &Store, namespace: &str) -> Vec<Avro> {
-    let (_, metadata) = versions(store, namespace).pop().unwrap();
+    let (_, metadata) = newest(store, namespace).unwrap();
     let Some(snapshot) = current(&metadata) else {
         return Vec::new();
     };
@@ -260,7 +285,7 @@ fn listed(store: &Store, namespace: &str) -> Vec<Avro> {
 }
 
 pub(super) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>, rows: usize) -> bool {
-    let Some((_, metadata)) = versions(store, namespace).pop() else {
+    let Some((_, metadata)) = newest(store, namespace) else {
         return false;
     };
     // Another writer that waits until there is something to copy its schema from.
@@ -342,9 +367,8 @@ pub(super) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>,
 }
 
 pub(super) fn take_out(store: &Store, namespace: &str, how: TakeOut, keep: &[Path]) {
-    let mut all = versions(store, namespace);
-    let number = all.len() + 1;
-    let (_, metadata) = all.pop().unwrap();
+    let (number, metadata) = newest(store, namespace).unwrap();
+    let number = number + 1;
     let holds_just_these = |snapshot: &&Value| {
         let mut files: Vec<Path> = files(store, namespace, &metadata, snapshot)
             .into_iter()
