@@ -40,7 +40,7 @@ fn numbered(store: &Store, namespace: &str) -> Vec<Path> {
     let there: BTreeSet<Path> = list(store, &Path::from(format!("{namespace}/metadata")))
         .into_iter()
         .collect();
-    (1..)
+    (1..=there.len())
         .map(|version| Path::from(format!("{namespace}/metadata/v{version}.metadata.json")))
         .take_while(|path| there.contains(path))
         .collect()
