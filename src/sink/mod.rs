@@ -1,6 +1,8 @@
 //! The door to a table: what a sink must promise so that every row gets in exactly once.
 
+#[cfg(any(feature = "delta", feature = "iceberg"))]
 mod entry;
+#[cfg(any(feature = "delta", feature = "iceberg"))]
 mod places;
 
 use std::fmt;
@@ -21,7 +23,9 @@ use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
 use crate::time::Timestamp;
 
+#[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use entry::{LanesInTable, Settled};
+#[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use places::TablePlaces;
 
 /// One table, as the end of one lane.
