@@ -43,6 +43,11 @@ impl Datum {
         }
     }
 
+    /// The same, `None` if this is no value of `data_type`.
+    pub(super) fn bytes_as(&self, data_type: PrimitiveType) -> Option<Vec<u8>> {
+        self.is_of(data_type).then(|| self.to_bytes())
+    }
+
     /// Reads the bytes of a value of `data_type`.
     ///
     /// Those of a column that was an `int` or a `float` before it was made a `long` or a `double` are read too
@@ -115,6 +120,22 @@ pub(super) fn min_bytes(value: i128) -> Vec<u8> {
     rest.to_vec()
 }
 
+/// The number that big-endian two's complement of any length stands for, `None` if it has more than 128 bits.
+pub(super) fn from_big_endian(bytes: &[u8]) -> Option<i128> {
+    let sign = if bytes.first()? & 0x80 == 0 { 0x00 } else { 0xFF };
+    let extra = bytes.len().saturating_sub(16);
+    let (padding, significant) = bytes.split_at_checked(extra)?;
+    if padding.iter().any(|byte| *byte != sign) || (significant.first()? ^ sign) & 0x80 != 0 {
+        return None;
+    }
+    let start = if sign == 0 { 0_i128 } else { -1 };
+    Some(
+        significant
+            .iter()
+            .fold(start, |number, byte| number << 8 | i128::from(*byte)),
+    )
+}
+
 const LENGTH: &str = "wrong number of bytes";
 
 fn decode(data_type: PrimitiveType, bytes: &[u8]) -> Result<Datum, &'static str> {
@@ -132,13 +153,8 @@ fn decode(data_type: PrimitiveType, bytes: &[u8]) -> Result<Datum, &'static str>
         T::Float => Datum::Float(f32::from_le_bytes(array(bytes)?)),
         T::Double if bytes.len() == 4 => Datum::Double(f32::from_le_bytes(array(bytes)?).into()),
         T::Double => Datum::Double(f64::from_le_bytes(array(bytes)?)),
-        T::Decimal { .. } => match bytes {
-            [first, ..] if bytes.len() <= 16 => {
-                let sign = if *first < 0x80 { 0 } else { -1 };
-                Datum::Decimal(bytes.iter().fold(sign, |value, byte| value << 8 | i128::from(*byte)))
-            }
-            _ => return Err(LENGTH),
-        },
+        T::Decimal { .. } if bytes.len() <= 16 => Datum::Decimal(from_big_endian(bytes).ok_or(LENGTH)?),
+        T::Decimal { .. } => return Err(LENGTH),
         T::String => Datum::String(str::from_utf8(bytes).map_err(|_| "not UTF-8")?.to_owned()),
         T::Uuid | T::Fixed(_) | T::Binary => {
             let value = Datum::Bytes(bytes.to_vec());
@@ -239,5 +255,56 @@ mod tests {
         assert_eq!(bytes(&[0x7f]).compare(&bytes(&[0x80])), Some(Ordering::Less));
         assert_eq!(bytes(&[1]).compare(&bytes(&[1, 0])), Some(Ordering::Less));
         assert_eq!(Datum::Int(1).compare(&Datum::Long(1)), None);
+    }
+
+    #[test]
+    fn values_are_those_of_appendix_d() {
+        let bytes = |value: Datum, primitive| value.bytes_as(primitive).unwrap();
+        assert_eq!(bytes(Datum::Boolean(true), PrimitiveType::Boolean), [1]);
+        assert_eq!(bytes(Datum::Int(-2), PrimitiveType::Int), [0xFE, 0xFF, 0xFF, 0xFF]);
+        assert_eq!(bytes(Datum::Int(1), PrimitiveType::Date), [1, 0, 0, 0]);
+        assert_eq!(
+            bytes(Datum::Long(258), PrimitiveType::Timestamptz),
+            [2, 1, 0, 0, 0, 0, 0, 0]
+        );
+        assert_eq!(bytes(Datum::Float(1.0), PrimitiveType::Float), [0, 0, 0x80, 0x3F]);
+        assert_eq!(
+            bytes(Datum::Double(1.0), PrimitiveType::Double),
+            [0, 0, 0, 0, 0, 0, 0xF0, 0x3F]
+        );
+        assert_eq!(bytes(Datum::String("ü".into()), PrimitiveType::String), [0xC3, 0xBC]);
+        assert_eq!(bytes(Datum::Bytes(vec![7; 16]), PrimitiveType::Uuid), [7; 16]);
+        assert_eq!(bytes(Datum::Bytes(vec![7]), PrimitiveType::Binary), [7]);
+    }
+
+    #[test]
+    fn values_of_other_types_have_no_bytes() {
+        assert_eq!(Datum::Int(1).bytes_as(PrimitiveType::Long), None);
+        assert_eq!(Datum::Long(1).bytes_as(PrimitiveType::Date), None);
+        assert_eq!(Datum::Bytes(vec![7; 15]).bytes_as(PrimitiveType::Uuid), None);
+    }
+
+    #[test]
+    fn decimals_take_as_few_bytes_as_keep_the_sign() {
+        for (unscaled, bytes) in [
+            (0, &[0][..]),
+            (127, &[0x7F]),
+            (128, &[0x00, 0x80]),
+            (-128, &[0x80]),
+            (-129, &[0xFF, 0x7F]),
+            (-1, &[0xFF]),
+            (1420, &[0x05, 0x8C]),
+        ] {
+            assert_eq!(min_bytes(unscaled), bytes);
+            assert_eq!(from_big_endian(bytes), Some(unscaled));
+        }
+        for unscaled in [i128::MAX, i128::MIN] {
+            assert_eq!(from_big_endian(&min_bytes(unscaled)), Some(unscaled));
+        }
+        assert_eq!(from_big_endian(&[0xFF; 20]), Some(-1));
+        assert_eq!(from_big_endian(&[]), None);
+        let mut wide = vec![0xFF; 17];
+        wide[1] = 0x7F;
+        assert_eq!(from_big_endian(&wide), None);
     }
 }

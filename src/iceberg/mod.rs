@@ -38,7 +38,6 @@ mod partition;
 mod partition_column;
 mod schema;
 mod schema_json;
-mod single_value;
 mod sink;
 mod snapshot;
 mod sort_order;

@@ -7,8 +7,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::avro::Value;
-use super::datum::Datum;
-use super::single_value::from_big_endian;
+use super::datum::{Datum, from_big_endian};
 use super::types::PrimitiveType;
 
 /// A field of a partition spec as manifests see it: its id, its name, and the type of its values.

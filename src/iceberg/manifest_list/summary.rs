@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use super::model::FieldSummary;
 use crate::iceberg::datum::Datum;
 use crate::iceberg::partition_column::PartitionColumn;
-use crate::iceberg::single_value::to_bytes;
 
 /// Sums up the values of one partition field.
 #[derive(Debug, Default)]
@@ -39,7 +38,7 @@ impl SummaryBuilder {
 
     /// The summary of what has been added.
     pub(in crate::iceberg) fn build(self, column: &PartitionColumn) -> FieldSummary {
-        let bytes = |value: Datum| to_bytes(&value, column.primitive);
+        let bytes = |value: Datum| value.bytes_as(column.primitive);
         let (lower_bound, upper_bound) = match self.bounds {
             Some((lower, upper)) => (bytes(with_zero(lower, -0.0)), bytes(with_zero(upper, 0.0))),
             None => (None, None),
@@ -54,18 +53,7 @@ impl SummaryBuilder {
 }
 
 fn is_less(a: &Datum, b: &Datum) -> bool {
-    let order = match (a, b) {
-        (Datum::Boolean(a), Datum::Boolean(b)) => a.cmp(b),
-        (Datum::Int(a), Datum::Int(b)) => a.cmp(b),
-        (Datum::Long(a), Datum::Long(b)) => a.cmp(b),
-        (Datum::Float(a), Datum::Float(b)) => a.total_cmp(b),
-        (Datum::Double(a), Datum::Double(b)) => a.total_cmp(b),
-        (Datum::Decimal(a), Datum::Decimal(b)) => a.cmp(b),
-        (Datum::String(a), Datum::String(b)) => a.cmp(b),
-        (Datum::Bytes(a), Datum::Bytes(b)) => a.cmp(b),
-        _ => Ordering::Equal,
-    };
-    order == Ordering::Less
+    a.compare(b) == Some(Ordering::Less)
 }
 
 /// Readers do not agree whether the zeros are one, so that a bound takes the sign that includes both.

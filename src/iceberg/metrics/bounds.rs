@@ -1,8 +1,7 @@
 //! Bounds of a column from Parquet's: the type says what the physical value means, and what does not fit it has none.
 
 use crate::data_file::Datum as Physical;
-use crate::iceberg::datum::Datum;
-use crate::iceberg::single_value::{from_big_endian, to_bytes};
+use crate::iceberg::datum::{Datum, from_big_endian};
 use crate::iceberg::types::PrimitiveType;
 
 /// The bytes of a lower bound, of at most `length` characters or bytes.
@@ -71,7 +70,7 @@ fn number(value: &Physical, primitive: PrimitiveType, zero: f32) -> Option<Vec<u
         // None for uuids: Java compares them as signed numbers, the specification as bytes.
         _ => return None,
     };
-    to_bytes(&datum, primitive)
+    datum.bytes_as(primitive)
 }
 
 /// Parquet may have cut a `fixed`, but not made it longer.

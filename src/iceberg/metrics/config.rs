@@ -105,32 +105,19 @@ fn collect_leaves(fields: &[NestedField], prefix: &str, leaves: &mut Vec<(i32, S
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-
     use super::*;
     use crate::iceberg::types::{PrimitiveType, StructType};
 
-    fn field(id: i32, name: &str, field_type: Type) -> NestedField {
-        NestedField {
-            id,
-            name: name.to_owned(),
-            required: false,
-            field_type,
-            doc: None,
-            extra: Map::new(),
-        }
-    }
-
     fn config(properties: &[(&str, &str)], columns: i32) -> MetricsConfig {
         let long = || Type::Primitive(PrimitiveType::Long);
-        let mut fields = vec![field(
+        let mut fields = vec![NestedField::optional(
             1000,
             "s",
             Type::Struct(StructType {
-                fields: vec![field(1001, "x", long())],
+                fields: vec![NestedField::optional(1001, "x", long())],
             }),
         )];
-        fields.extend((1..=columns).map(|id| field(id, &format!("c{id}"), long())));
+        fields.extend((1..=columns).map(|id| NestedField::optional(id, &format!("c{id}"), long())));
         let schema = Schema {
             fields,
             ..Schema::default()

@@ -113,45 +113,32 @@ fn find_in(field: &NestedField, rest: &[String]) -> Option<Leaf> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde_json::Map;
-
     use super::*;
     use crate::data_file::{Bound, Datum};
     use crate::iceberg::types::{ListType, MapType, StructType};
 
-    fn field(id: i32, name: &str, field_type: Type) -> NestedField {
-        NestedField {
-            id,
-            name: name.to_owned(),
-            required: false,
-            field_type,
-            doc: None,
-            extra: Map::new(),
-        }
-    }
-
     fn schema() -> Schema {
         let primitive = Type::Primitive;
         let list = ListType {
-            element: field(7, "element", primitive(PrimitiveType::Long)),
+            element: NestedField::optional(7, "element", primitive(PrimitiveType::Long)),
         };
         let map = MapType {
-            key: field(9, "key", primitive(PrimitiveType::String)),
-            value: field(10, "value", primitive(PrimitiveType::Double)),
+            key: NestedField::optional(9, "key", primitive(PrimitiveType::String)),
+            value: NestedField::optional(10, "value", primitive(PrimitiveType::Double)),
         };
         Schema {
             fields: vec![
-                field(1, "id", primitive(PrimitiveType::Long)),
-                field(2, "name", primitive(PrimitiveType::String)),
-                field(
+                NestedField::optional(1, "id", primitive(PrimitiveType::Long)),
+                NestedField::optional(2, "name", primitive(PrimitiveType::String)),
+                NestedField::optional(
                     3,
                     "s",
                     Type::Struct(StructType {
-                        fields: vec![field(5, "x", primitive(PrimitiveType::Double))],
+                        fields: vec![NestedField::optional(5, "x", primitive(PrimitiveType::Double))],
                     }),
                 ),
-                field(4, "l", Type::List(Box::new(list))),
-                field(8, "m", Type::Map(Box::new(map))),
+                NestedField::optional(4, "l", Type::List(Box::new(list))),
+                NestedField::optional(8, "m", Type::Map(Box::new(map))),
             ],
             ..Schema::default()
         }
