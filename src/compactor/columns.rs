@@ -8,7 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use crate::merge::is_sortable;
 use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
-use crate::schema::{Caster, is_typed, unify};
+use crate::schema::{Caster, drift, is_typed, unify};
 use crate::sink::TableSink;
 
 /// What is known of the columns of a file.
@@ -106,12 +106,7 @@ fn can_be_sorted(schema: &Schema, order: &[SortField]) -> Result<(), QuarantineR
                 "every file has the columns of the sort order",
             ),
         };
-        return Err(QuarantineReason::SchemaDrift {
-            column: column.clone(),
-            found,
-            expected: expected.to_owned(),
-            rule: rule.to_owned(),
-        });
+        return Err(drift(column, found, expected, rule));
     }
     Ok(())
 }

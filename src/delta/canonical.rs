@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
-use super::schema::{ELEMENT, KEY, UTC, VALUE, map_of};
 use crate::quarantine::QuarantineReason;
+use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, check_depth, join, map_of, map_parts, table_decimal};
+use crate::schema::drift;
 
 /// What a column name must not contain where columns are not mapped (Delta protocol, "Column Mapping").
 const FORBIDDEN: [char; 9] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t'];
-/// Readers recurse; deeper nesting than this is nobody's data.
-const MAX_DEPTH: usize = 64;
 
 /// The columns of `source` in a Delta table.
 ///
@@ -36,11 +35,7 @@ fn canonical_fields(fields: &Fields, path: &str, depth: usize) -> Result<Fields,
         .iter()
         .map(|field| {
             let name = field.name();
-            let column = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            };
+            let column = join(path, name);
             if name.is_empty() || name.contains(FORBIDDEN) || name.contains('=') {
                 return Err(drift(
                     &column,
@@ -73,13 +68,7 @@ fn canonical_type(data_type: &DataType, path: &str, depth: usize) -> Result<Data
         column: path.to_owned(),
         data_type: data_type.to_string(),
     };
-    if depth > MAX_DEPTH {
-        return Err(QuarantineReason::TooLarge {
-            what: format!("nesting of column {path}"),
-            value: u64::try_from(depth).unwrap_or(u64::MAX),
-            limit: u64::try_from(MAX_DEPTH).unwrap_or(u64::MAX),
-        });
-    }
+    check_depth(path, depth)?;
     Ok(match data_type {
         DataType::Null
         | DataType::Boolean
@@ -105,13 +94,7 @@ fn canonical_type(data_type: &DataType, path: &str, depth: usize) -> Result<Data
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)
         | DataType::Decimal128(precision, scale)
-        | DataType::Decimal256(precision, scale) => {
-            let fits = (1..=38).contains(precision) && u8::try_from(*scale).is_ok_and(|scale| scale <= *precision);
-            if !fits {
-                return Err(refused());
-            }
-            DataType::Decimal128(*precision, *scale)
-        }
+        | DataType::Decimal256(precision, scale) => table_decimal(*precision, *scale).ok_or_else(refused)?,
         DataType::Dictionary(_, value) => canonical_type(value, path, depth)?,
         DataType::RunEndEncoded(_, value) => canonical_type(value.data_type(), path, depth)?,
         DataType::List(element)
@@ -125,12 +108,7 @@ fn canonical_type(data_type: &DataType, path: &str, depth: usize) -> Result<Data
             depth + 1,
         )?),
         DataType::Map(entries, _) => {
-            let DataType::Struct(fields) = entries.data_type() else {
-                return Err(refused());
-            };
-            let [key, value] = fields.as_ref() else {
-                return Err(refused());
-            };
+            let (key, value) = map_parts(entries).ok_or_else(refused)?;
             let key = canonical_type(key.data_type(), &format!("{path}.{KEY}"), depth + 1)?;
             if key == DataType::Null {
                 return Err(refused());
@@ -148,15 +126,6 @@ fn canonical_type(data_type: &DataType, path: &str, depth: usize) -> Result<Data
         | DataType::Interval(_)
         | DataType::Union(..) => return Err(refused()),
     })
-}
-
-fn drift(column: &str, found: &str, expected: &str, rule: &str) -> QuarantineReason {
-    QuarantineReason::SchemaDrift {
-        column: column.to_owned(),
-        found: found.to_owned(),
-        expected: expected.to_owned(),
-        rule: rule.to_owned(),
-    }
 }
 
 #[cfg(test)]

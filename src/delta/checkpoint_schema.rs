@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::schema::canonical::{ELEMENT, KEY, VALUE, map_of};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
     new_null_array,
@@ -11,8 +12,6 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use serde_json::Value;
-
-use super::schema::{ELEMENT, KEY, VALUE, map_of};
 
 /// The Parquet columns of files that are carried on from one checkpoint to the next.
 pub(super) const FILE_COLUMNS: [&str; 20] = [

@@ -7,9 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{LogError, invalid, unsupported};
 use crate::error::Result;
-
-/// Time zone of every Delta `timestamp`.
-pub(super) const UTC: &str = "UTC";
+use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of};
 
 /// Column metadata that ask a writer to compute or to check values.
 const CONSTRAINTS: [&str; 5] = [
@@ -64,14 +62,6 @@ fn collect_constraints(value: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
-}
-
 fn bad(rule: impl Into<String>, column: &str) -> LogError {
     LogError::Schema {
         rule: rule.into(),
@@ -122,17 +112,6 @@ fn parse_type(value: &Value, path: &str) -> Result<DataType, LogError> {
         Some(other) => Err(bad(format!("unknown type {other}"), path)),
         None => Err(bad("a type that is neither a name nor an object", path)),
     }
-}
-
-/// Names of nested fields, as Parquet specifies them ("Lists", "Maps").
-pub(super) const ELEMENT: &str = "element";
-pub(super) const KEY: &str = "key";
-pub(super) const VALUE: &str = "value";
-const KEY_VALUE: &str = "key_value";
-
-pub(super) fn map_of(key: FieldRef, value: FieldRef) -> DataType {
-    let entries = DataType::Struct(Fields::from(vec![key, value]));
-    DataType::Map(Arc::new(Field::new(KEY_VALUE, entries, false)), false)
 }
 
 fn parse_primitive(name: &str) -> Option<DataType> {

@@ -7,19 +7,15 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema as ArrowSchema,
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::error::{invalid, unsupported};
-use super::schema::{NestedField, Schema, join};
-use super::schema_json::{ELEMENT, KEY, VALUE};
+use super::schema::{NestedField, Schema};
 use super::types::{ListType, MapType, PrimitiveType, StructType, Type};
 use crate::error::{Error, Result};
+use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of};
 
-/// Time zone of every `timestamptz`.
-pub(super) const UTC: &str = "UTC";
 /// Metadata key under which Arrow names a type that is more than its storage.
 pub(super) const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
 /// Arrow's name for uuids, stored as 16 bytes.
 pub(super) const UUID_EXTENSION: &str = "arrow.uuid";
-/// Name of the pairs of a map in Parquet.
-const KEY_VALUE: &str = "key_value";
 const UUID_LENGTH: i32 = 16;
 
 /// The columns of a Parquet file of a table with `schema`: every field carries its id for the Parquet writer, and
@@ -71,11 +67,6 @@ fn arrow_primitive(primitive: PrimitiveType) -> DataType {
         PrimitiveType::Fixed(length) => DataType::FixedSizeBinary(i32::try_from(length).unwrap_or(i32::MAX)),
         PrimitiveType::Binary => DataType::Binary,
     }
-}
-
-pub(super) fn map_of(key: FieldRef, value: FieldRef) -> DataType {
-    let entries = DataType::Struct(Fields::from(vec![key, value]));
-    DataType::Map(Arc::new(Field::new(KEY_VALUE, entries, false)), false)
 }
 
 pub(super) fn is_uuid(field: &Field) -> bool {

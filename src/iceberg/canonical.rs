@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
-use super::arrow_schema::{EXTENSION_TYPE_NAME_KEY, UTC, UUID_EXTENSION, is_uuid, map_of};
-use super::schema::join;
-use super::schema_json::{ELEMENT, KEY, VALUE};
+use super::arrow_schema::{EXTENSION_TYPE_NAME_KEY, UUID_EXTENSION, is_uuid};
 use super::version::FormatVersion;
 use crate::quarantine::QuarantineReason;
+use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, check_depth, join, map_of, map_parts, table_decimal};
+use crate::schema::drift;
 
 /// Names that readers have for what is no column (Iceberg specification, "Reserved Field IDs").
 const RESERVED: [&str; 10] = [
@@ -24,8 +24,6 @@ const RESERVED: [&str; 10] = [
     "_row_id",
     "_spec_id",
 ];
-/// Readers recurse; deeper nesting than this is nobody's data.
-const MAX_DEPTH: usize = 64;
 
 /// The columns of `source` in an Iceberg table of `version`.
 ///
@@ -104,13 +102,7 @@ impl Canonical {
             column: path.to_owned(),
             data_type: data_type.to_string(),
         };
-        if depth > MAX_DEPTH {
-            return Err(QuarantineReason::TooLarge {
-                what: format!("nesting of column {path}"),
-                value: u64::try_from(depth).unwrap_or(u64::MAX),
-                limit: u64::try_from(MAX_DEPTH).unwrap_or(u64::MAX),
-            });
-        }
+        check_depth(path, depth)?;
         Ok(match data_type {
             DataType::Null
             | DataType::Boolean
@@ -138,13 +130,7 @@ impl Canonical {
             DataType::Decimal32(precision, scale)
             | DataType::Decimal64(precision, scale)
             | DataType::Decimal128(precision, scale)
-            | DataType::Decimal256(precision, scale) => {
-                let fits = (1..=38).contains(precision) && u8::try_from(*scale).is_ok_and(|scale| scale <= *precision);
-                if !fits {
-                    return Err(refused());
-                }
-                DataType::Decimal128(*precision, *scale)
-            }
+            | DataType::Decimal256(precision, scale) => table_decimal(*precision, *scale).ok_or_else(refused)?,
             // Deeper for each wrapper: these nest without end too.
             DataType::Dictionary(_, value) => self.data_type(value, path, depth + 1)?,
             DataType::RunEndEncoded(_, value) => self.data_type(value.data_type(), path, depth + 1)?,
@@ -156,12 +142,7 @@ impl Canonical {
                 DataType::List(self.field(element, ELEMENT, &join(path, ELEMENT), depth + 1)?)
             }
             DataType::Map(entries, _) => {
-                let DataType::Struct(fields) = entries.data_type() else {
-                    return Err(refused());
-                };
-                let [key, value] = fields.as_ref() else {
-                    return Err(refused());
-                };
+                let (key, value) = map_parts(entries).ok_or_else(refused)?;
                 let key = self.field(key, KEY, &join(path, KEY), depth + 1)?;
                 if key.data_type() == &DataType::Null {
                     return Err(refused());
@@ -176,15 +157,6 @@ impl Canonical {
             | DataType::Interval(_)
             | DataType::Union(..) => return Err(refused()),
         })
-    }
-}
-
-fn drift(column: &str, found: &str, expected: &str, rule: &str) -> QuarantineReason {
-    QuarantineReason::SchemaDrift {
-        column: column.to_owned(),
-        found: found.to_owned(),
-        expected: expected.to_owned(),
-        rule: rule.to_owned(),
     }
 }
 

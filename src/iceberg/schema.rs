@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::error::SpecError;
 use super::types::{PrimitiveType, Type};
 use super::version::FormatVersion;
+use crate::schema::canonical::{KEY_VALUE, join};
 
 /// A schema of a table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,7 +54,6 @@ pub struct Leaf<'a> {
 
 /// Names that Parquet puts between a list or map and its parts ("Lists", "Maps").
 const LIST: &str = "list";
-const KEY_VALUE: &str = "key_value";
 /// The highest id of a column (Iceberg specification, "Reserved Field IDs").
 const MAX_FIELD_ID: i32 = 2_147_483_447;
 
@@ -171,14 +171,6 @@ impl NestedField {
             required: true,
             ..Self::optional(id, name, field_type)
         }
-    }
-}
-
-pub(super) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
     }
 }
 

@@ -4,14 +4,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::error::SpecError;
-use super::schema::{NestedField, Schema, join};
+use super::schema::{NestedField, Schema};
 use super::types::{ListType, MapType, PrimitiveType, StructType, Type};
 use crate::error::Result;
-
-/// Names of the parts of lists and maps.
-pub(super) const ELEMENT: &str = "element";
-pub(super) const KEY: &str = "key";
-pub(super) const VALUE: &str = "value";
+use crate::schema::canonical::{ELEMENT, KEY, VALUE, join};
 
 impl Schema {
     /// Reads a schema. Keys that are not known stay in `extra`.

@@ -1,5 +1,7 @@
 //! Schemas of source files: taken from the Parquet schema, unified, and cast to.
 
+#[cfg(any(feature = "delta", feature = "iceberg"))]
+pub(crate) mod canonical;
 mod cast;
 mod normalize;
 mod shared;
@@ -11,4 +13,5 @@ pub(crate) use cast::Caster;
 pub use normalize::{from_parquet, strip_metadata};
 pub(crate) use shared::SharedSchemas;
 pub(crate) use typed::is_typed;
+pub(crate) use unify::drift;
 pub use unify::{Unified, unify};

@@ -273,7 +273,8 @@ fn mismatch(column: &str, expected: &DataType, found: &DataType) -> QuarantineRe
     drift(column, found.to_string(), expected.to_string(), "type differs")
 }
 
-pub(super) fn drift(
+/// The reason for which a file does not fit.
+pub(crate) fn drift(
     column: &str,
     found: impl Into<String>,
     expected: impl Into<String>,

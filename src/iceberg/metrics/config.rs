@@ -117,7 +117,7 @@ mod tests {
                 fields: vec![NestedField::optional(1001, "x", long())],
             }),
         )];
-        fields.extend((1..=columns).map(|id| NestedField::optional(id, &format!("c{id}"), long())));
+        fields.extend((1..=columns).map(|id| NestedField::optional(id, format!("c{id}"), long())));
         let schema = Schema {
             fields,
             ..Schema::default()
