@@ -726,6 +726,8 @@ def watch_a_directory(home):
 
 
 def main():
+    # A shell's background jobs are started deaf to SIGINT, and so would be what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for extension in ("delta", "avro", "iceberg"):
         import_extension(extension)
     Home.program = command()
