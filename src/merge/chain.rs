@@ -126,7 +126,7 @@ fn told_span(metadata: &ParquetMetaData, source: &SchemaRef, plan: &Schema, orde
     for values in [mins, maxes] {
         let batch = RecordBatch::try_new(Arc::clone(&from), vec![values]).ok()?;
         let rows = encoder.encode(&caster.cast(&batch).ok()?).ok()?;
-        keys.extend(rows.iter().map(|row| row.owned()));
+        keys.extend((0..rows.len()).map(|row| rows.owned(row)));
     }
     // Descending keys turn the statistics' least into the last.
     let first = keys.iter().min()?.clone();

@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 
 use super::budget::Memory;
 use super::chain::{self, Link};
+use super::encodings::Encodings;
 use super::error::MergeError;
 use super::footer::too_large;
 use super::hash::RowHash;
@@ -75,6 +76,7 @@ pub(super) struct Job {
     /// The plan's columns.
     pub(super) schema: SchemaRef,
     pub(super) memory: Memory,
+    pub(super) encodings: Encodings,
     pub(super) rows: u64,
     pub(super) bytes: u64,
     needs: BTreeMap<usize, u64>,
@@ -106,6 +108,7 @@ impl Job {
 
     pub(super) fn new(options: &MergeOptions, mut sources: Sources, schema: &SchemaRef) -> Self {
         let mut inputs = std::mem::take(&mut sources.all);
+        let encodings = std::mem::take(&mut sources.encodings);
         rank(&mut inputs);
         Self {
             rows: inputs.iter().map(|input| input.rows).sum(),
@@ -117,6 +120,7 @@ impl Job {
             unchained: BTreeSet::new(),
             replans: 0,
             memory: sources.memory.clone(),
+            encodings,
             inputs,
             _sources: sources,
         }

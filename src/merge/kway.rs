@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use arrow::row::Rows;
+use super::keys::Keys;
 
 /// Consecutive rows of one head that are consecutive in the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Head<'a> {
     /// Keys of the batch; only without an order there are none.
-    pub(super) keys: Option<&'a Rows>,
+    pub(super) keys: Option<&'a Keys>,
     /// Place among equal keys of other heads.
     pub(super) rank: u32,
     /// The rows that have not been merged yet.
@@ -67,8 +67,7 @@ fn run_end(heads: &[Option<Head<'_>>], winner: usize, runner_up: Option<usize>) 
     let (Some(keys), Some((bound, Some(bound_keys)))) = (head.keys, bound.map(|bound| (bound, bound.keys))) else {
         return head.rows.end;
     };
-    let bound_key = bound_keys.row(bound.rows.start);
-    let comes_first = |row: usize| match keys.row(row).cmp(&bound_key) {
+    let comes_first = |row: usize| match keys.compare(row, bound_keys, bound.rows.start) {
         Ordering::Equal => head.rank < bound.rank,
         order => order == Ordering::Less,
     };
@@ -165,7 +164,7 @@ fn less(heads: &[Option<Head<'_>>], a: usize, b: usize) -> bool {
     match (head(a), head(b)) {
         (Some(a), Some(b)) => {
             let order = match (a.keys, b.keys) {
-                (Some(a_keys), Some(b_keys)) => a_keys.row(a.rows.start).cmp(&b_keys.row(b.rows.start)),
+                (Some(a_keys), Some(b_keys)) => a_keys.compare(a.rows.start, b_keys, b.rows.start),
                 _ => Ordering::Equal,
             };
             order.then(a.rank.cmp(&b.rank)) == Ordering::Less
@@ -185,23 +184,24 @@ mod tests {
 
     use super::*;
 
-    fn rows(values: &[i32]) -> Rows {
+    fn rows(values: &[i32]) -> Keys {
         let converter = RowConverter::new(vec![SortField::new(DataType::Int32)]).unwrap();
         converter
             .convert_columns(&[Arc::new(Int32Array::from(values.to_vec()))])
             .unwrap()
+            .into()
     }
 
     /// Merges all of `inputs`; a head that is used up is followed by nothing.
     fn merged(inputs: &[Vec<i32>], max_rows: usize) -> Vec<(usize, i32)> {
-        let keys: Vec<Rows> = inputs.iter().map(|values| rows(values)).collect();
+        let keys: Vec<Keys> = inputs.iter().map(|values| rows(values)).collect();
         let mut heads: Vec<Option<Head<'_>>> = (0..)
             .zip(&keys)
             .map(|(rank, keys)| {
-                (keys.num_rows() > 0).then(|| Head {
+                (keys.len() > 0).then(|| Head {
                     keys: Some(keys),
                     rank,
-                    rows: 0..keys.num_rows(),
+                    rows: 0..keys.len(),
                 })
             })
             .collect();
@@ -254,7 +254,7 @@ mod tests {
     fn a_long_run_is_one_run() {
         let (a, b) = (rows(&(0..100).collect::<Vec<_>>()), rows(&[50, 200]));
         let head = |keys, rank| {
-            let rows = 0..Rows::num_rows(keys);
+            let rows = 0..Keys::len(keys);
             Some(Head {
                 keys: Some(keys),
                 rank,

@@ -209,10 +209,10 @@ impl Cursor {
         self.position = position;
         if let Some(batch) = self.batch.take_if(|batch| position >= batch.rows.num_rows())
             && let Some(keys) = &batch.keys
-            && let Some(last) = keys.num_rows().checked_sub(1)
+            && let Some(last) = keys.len().checked_sub(1)
         {
             let rank = self.reader.as_ref().map_or(0, |reader| reader.origin().rank());
-            self.last = Some((keys.row(last).owned(), rank));
+            self.last = Some((keys.owned(last), rank));
         }
     }
 

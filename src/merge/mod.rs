@@ -22,6 +22,7 @@ mod at_once;
 mod budget;
 mod chain;
 mod decode;
+mod encodings;
 mod error;
 mod fetch;
 mod floats;
@@ -30,6 +31,7 @@ mod gather;
 mod hash;
 mod input;
 mod job;
+mod keys;
 mod kway;
 mod merging;
 mod metrics;
@@ -205,6 +207,7 @@ impl ParquetMerger {
             row_group_rows: self.options.max_row_group_rows.max(1),
             file_row_groups: usize::MAX,
             is_scratch: false,
+            encodings: job.encodings.clone(),
             memory: job.memory.clone(),
         })?;
         let mut scratch = target

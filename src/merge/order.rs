@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Schema};
-use arrow::row::{RowConverter, Rows, SortField as RowField};
+use arrow::row::{RowConverter, SortField as RowField};
 
 use super::error::MergeError;
+use super::keys::Keys;
 use crate::options::SortField;
 
 /// Encodes the keys of rows so that they compare as bytes.
@@ -53,7 +54,7 @@ impl KeyEncoder {
     }
 
     /// The keys of a batch.
-    pub(super) fn encode(&self, batch: &RecordBatch) -> Result<Rows, MergeError> {
+    pub(super) fn encode(&self, batch: &RecordBatch) -> Result<Keys, MergeError> {
         let columns = self
             .columns
             .iter()
@@ -63,9 +64,10 @@ impl KeyEncoder {
     }
 
     /// The keys of bare key columns.
-    pub(super) fn encode_columns(&self, columns: &[ArrayRef]) -> Result<Rows, MergeError> {
+    pub(super) fn encode_columns(&self, columns: &[ArrayRef]) -> Result<Keys, MergeError> {
         let columns: Vec<_> = columns.iter().map(normalized).collect();
-        self.converter.convert_columns(&columns).map_err(MergeError::internal)
+        let rows = self.converter.convert_columns(&columns);
+        rows.map(Keys::from).map_err(MergeError::internal)
     }
 }
 
@@ -116,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    fn keys(array: ArrayRef, field: SortField) -> Rows {
+    fn keys(array: ArrayRef, field: SortField) -> Keys {
         let schema = Arc::new(Schema::new(vec![Field::new("k", array.data_type().clone(), true)]));
         let encoder = KeyEncoder::new(&schema, &[field]).unwrap().unwrap();
         encoder

@@ -15,6 +15,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
 use super::budget::{Held, Memory, to_usize};
+use super::encodings::Encodings;
 use super::error::MergeError;
 use super::floats;
 use super::metrics::FileMetrics;
@@ -50,6 +51,8 @@ pub(super) struct OutputOptions {
     pub(super) file_row_groups: usize,
     /// An intermediate file: nobody looks for rows in it.
     pub(super) is_scratch: bool,
+    /// How the inputs are encoded.
+    pub(super) encodings: Encodings,
     pub(super) memory: Memory,
 }
 
@@ -345,6 +348,7 @@ fn properties(options: &OutputOptions, parquet: &SchemaDescriptor) -> Result<Wri
         .set_key_value_metadata((!metadata.is_empty()).then_some(metadata))
         .set_sorting_columns((!sorting.is_empty()).then_some(sorting))
         .set_max_row_group_row_count(None);
+    builder = options.encodings.apply(parquet, builder);
     if options.is_scratch {
         builder = builder
             .set_statistics_enabled(EnabledStatistics::None)

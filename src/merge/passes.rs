@@ -6,6 +6,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::budget::to_usize;
+use super::encodings::Encodings;
 use super::error::MergeError;
 use super::input::Plan;
 use super::job::{Job, Shares, allot};
@@ -124,6 +125,7 @@ impl Scratch {
             row_group_bytes: row_group,
             row_group_rows: job.options.max_row_group_rows,
             is_scratch: true,
+            encodings: Encodings::default(),
             memory: job.memory.clone(),
         };
         let mut output = Output::new(options)?;

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::SchemaRef;
-use arrow::row::{OwnedRow, Rows};
+use arrow::row::OwnedRow;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::RowGroupMetaData;
 
@@ -14,6 +14,7 @@ use super::decode::{Piece, SliceReader, arrow_metadata, build, find};
 use super::error::{MergeError, SourceError};
 use super::fetch::{Extent, coalesced, fetch_ranges, length};
 use super::input::{Input, Origin, Plan};
+use super::keys::Keys;
 use super::merging::Stop;
 use super::page_index::read_page_index;
 use super::pages::measure;
@@ -28,7 +29,7 @@ pub(super) const MAX_BATCH_ROWS: usize = 8_192;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) rows: RecordBatch,
-    pub(super) keys: Option<Rows>,
+    pub(super) keys: Option<Keys>,
     _held: Held,
 }
 
@@ -307,7 +308,7 @@ impl InputReader {
             self.check_order(keys)?;
         }
         self.rows += rows.num_rows() as u64;
-        let bytes = rows.get_array_memory_size() + keys.as_ref().map_or(0, Rows::size);
+        let bytes = rows.get_array_memory_size() + keys.as_ref().map_or(0, Keys::memory_size);
         let held = self.plan.memory.hold(bytes as u64);
         Ok(Batch {
             rows,
@@ -316,20 +317,20 @@ impl InputReader {
         })
     }
 
-    fn check_order(&mut self, keys: &Rows) -> Result<(), MergeError> {
-        let count = keys.num_rows();
+    fn check_order(&mut self, keys: &Keys) -> Result<(), MergeError> {
+        let count = keys.len();
         if count == 0 {
             return Ok(());
         }
         let first_inversion = match &self.last_key {
             Some(last) if keys.row(0) < last.row() => Some(0),
-            _ => (1..count).find(|row| keys.row(*row) < keys.row(row - 1)),
+            _ => keys.first_inversion(),
         };
         if let Some(row) = first_inversion {
             let row = self.rows + row as u64;
             return Err(self.origin.blame(QuarantineReason::Unsorted { row }.into()));
         }
-        self.last_key = Some(keys.row(count - 1).owned());
+        self.last_key = Some(keys.owned(count - 1));
         Ok(())
     }
 

@@ -14,7 +14,7 @@ const USUAL_PAGE_BYTES: u64 = 2 << 20;
 /// What a decoded array takes beside its values.
 const ARRAY_BYTES: u64 = 400;
 /// What the encoded keys of a row usually take.
-const KEY_BYTES: u64 = 32;
+const KEY_BYTES: u64 = 48;
 
 /// Rows of a row group that are read at once.
 #[derive(Clone, Debug, PartialEq, Eq)]

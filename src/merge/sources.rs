@@ -12,6 +12,7 @@ use parquet::file::metadata::RowGroupMetaData;
 use super::MergeInput;
 use super::budget::{Held, Memory};
 use super::chain::{self, Span};
+use super::encodings::Encodings;
 use super::error::{MergeError, SourceError};
 use super::footer::{SourceFooter, read_footer};
 use super::input::{Input, Origin};
@@ -30,6 +31,8 @@ pub(crate) struct Sources {
     sort_order: Vec<SortField>,
     pub(super) all: Vec<Source>,
     schemas: SharedSchemas,
+    /// How all of them are encoded.
+    pub(super) encodings: Encodings,
     /// Footers and contents that are kept, and what they may take.
     kept: u64,
     limit: u64,
@@ -158,6 +161,7 @@ impl Sources {
             sort_order: sort_order.to_vec(),
             all: Vec::new(),
             schemas: SharedSchemas::default(),
+            encodings: Encodings::default(),
             kept: 0,
             limit,
             held: memory.hold(0),
@@ -177,6 +181,7 @@ impl Sources {
         if self.kept.saturating_add(footer.memory_size()) > self.limit / 2 {
             footer.content = None;
         }
+        self.encodings.add(&footer.metadata);
         let is_kept = self.kept.saturating_add(footer.memory_size()) <= self.limit;
         self.all.push(Source {
             store: Arc::clone(&self.store),

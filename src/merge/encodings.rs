@@ -1,0 +1,117 @@
+//! How the columns of the outputs are encoded, by how all inputs hold them. Pure.
+//!
+//! A dictionary is worth its hashing only where values repeat, which one file of few rows does not tell of the whole.
+//! Those who wrote the inputs have tried: where they gave a dictionary up, or where dictionaries take most of a
+//! column, values hardly repeat.
+
+use std::collections::BTreeMap;
+
+use parquet::basic::{Encoding, Type as PhysicalType};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::file::properties::WriterPropertiesBuilder;
+use parquet::schema::types::SchemaDescriptor;
+
+use super::budget::natural;
+
+/// What the inputs tell of how their columns are encoded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Encodings {
+    /// By top-level column, of each of its leaves: names below that differ from writer to writer.
+    columns: BTreeMap<String, Vec<Evidence>>,
+}
+
+/// Compressed bytes of the chunks of a leaf column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Evidence {
+    /// Of all chunks that tell.
+    all: u64,
+    /// Of those that have values outside a dictionary.
+    plain: u64,
+    /// Of the dictionaries of the others.
+    dictionaries: u64,
+}
+
+impl Encodings {
+    /// Takes note of an input.
+    pub(super) fn add(&mut self, footer: &ParquetMetaData) {
+        let parquet = footer.file_metadata().schema_descr();
+        for (root, leaves) in roots(parquet) {
+            let name = root.to_owned();
+            let columns = self.columns.entry(name).or_default();
+            columns.resize(columns.len().max(leaves.len()), Evidence::default());
+            for group in footer.row_groups() {
+                for (evidence, leaf) in columns.iter_mut().zip(leaves.clone()) {
+                    if let Some(chunk) = chunk(group, leaf) {
+                        evidence.add(chunk);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets how the columns of `parquet` are encoded, where it is known that a dictionary does not pay.
+    pub(super) fn apply(&self, parquet: &SchemaDescriptor, properties: WriterPropertiesBuilder) -> WriterPropertiesBuilder {
+        let mut properties = properties;
+        for (root, leaves) in roots(parquet) {
+            let evidence = self.columns.get(root).into_iter().flatten();
+            for (evidence, leaf) in evidence.zip(leaves) {
+                if evidence.is_repetitive() {
+                    continue;
+                }
+                let column = parquet.column(leaf);
+                properties = properties.set_column_dictionary_enabled(column.path().clone(), false);
+                if matches!(column.physical_type(), PhysicalType::INT32 | PhysicalType::INT64) {
+                    // Packs values into the bits that they need, which leaves the codec less to do.
+                    properties = properties.set_column_encoding(column.path().clone(), Encoding::DELTA_BINARY_PACKED);
+                }
+            }
+        }
+        properties
+    }
+}
+
+impl Evidence {
+    fn add(&mut self, chunk: &ColumnChunkMetaData) {
+        let Some(pages) = chunk.page_encoding_stats_mask() else {
+            return;
+        };
+        let bytes = natural(chunk.compressed_size());
+        self.all = self.all.saturating_add(bytes);
+        let dictionary = chunk.dictionary_page_offset().filter(|_| {
+            pages.is_only(Encoding::RLE_DICTIONARY) || pages.is_only(Encoding::PLAIN_DICTIONARY)
+        });
+        match dictionary {
+            Some(start) => {
+                let dictionary = natural(chunk.data_page_offset()).saturating_sub(natural(start));
+                self.dictionaries = self.dictionaries.saturating_add(dictionary.min(bytes));
+            }
+            None => self.plain = self.plain.saturating_add(bytes),
+        }
+    }
+
+    /// Whether values repeat, as far as is known.
+    fn is_repetitive(self) -> bool {
+        let referring = self.all.saturating_sub(self.plain);
+        self.plain <= referring && self.dictionaries <= referring / 2
+    }
+}
+
+/// The names of the top-level columns with the numbers of their leaves.
+fn roots(parquet: &SchemaDescriptor) -> Vec<(&str, std::ops::Range<usize>)> {
+    let mut roots: Vec<(&str, std::ops::Range<usize>)> = Vec::new();
+    let fields = parquet.root_schema().get_fields();
+    let mut last = None;
+    for leaf in 0..parquet.num_columns() {
+        let root = parquet.get_column_root_idx(leaf);
+        match roots.last_mut() {
+            Some((_, leaves)) if last == Some(root) => leaves.end = leaf + 1,
+            _ => roots.extend(fields.get(root).map(|field| (field.name(), leaf..leaf + 1))),
+        }
+        last = Some(root);
+    }
+    roots
+}
+
+fn chunk(group: &RowGroupMetaData, leaf: usize) -> Option<&ColumnChunkMetaData> {
+    group.columns().get(leaf)
+}
