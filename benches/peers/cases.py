@@ -18,17 +18,17 @@ class Case:
 
 
 CASES = [
-    Case("events", Workload("events"), "8 writers x 32 files x 20,000 rows, interleaved row by row", EVERYONE),
+    Case("events", Workload("events"), "8 writers of 32 files each, interleaved row by row", EVERYONE),
     Case(
         "disjoint",
         Workload("disjoint", files=2, rows=320_000, disjoint=True),
-        "writers' times lie apart, row groups of 320,000 rows",
+        "writers' times lie apart, large row groups, one to a file",
     ),
     Case("late", Workload("late", late=0.01), "1 % of the rows are older than their file"),
     Case("snappy", Workload("snappy", codec="snappy"), "inputs in snappy"),
     Case("narrow", Workload("narrow", shape="narrow"), "7 numeric columns"),
     Case("wide", Workload("wide", shape="wide", files=4, rows=8_000), "200 columns"),
-    Case("ties", Workload("ties", ties=True), "each key in about a dozen rows, of all writers"),
+    Case("ties", Workload("ties", ties=True), "each key in about six rows, of all writers"),
     Case("k64", Workload("k64", writers=64, files=4), "64 overlapping inputs, the same rows"),
     Case("k256", Workload("k256", writers=256, files=1), "256 overlapping inputs, the same rows"),
     Case("k1024", Workload("k1024", writers=1024, files=1, rows=5_000), "1,024 overlapping inputs, the same rows"),
