@@ -88,8 +88,8 @@ fn codec(criterion: &mut Criterion) {
 
 fn columns(criterion: &mut Criterion) {
     let of = |columns, rows| Inputs {
-        columns,
         rows,
+        columns,
         ..Inputs::default()
     };
     let cases = [

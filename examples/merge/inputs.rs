@@ -17,7 +17,7 @@ use crate::Failure;
 #[derive(Debug)]
 pub(crate) struct Inputs {
     pub(crate) files: Vec<PathBuf>,
-    pub(crate) inputs: Vec<MergeInput>,
+    pub(crate) sources: Vec<MergeInput>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -47,7 +47,7 @@ pub(crate) async fn read(store: &dyn ObjectStore, files: &[PathBuf]) -> Result<I
         Some((index, reason)) => Err(Failure::bad_source_at(&files, *index, reason)),
         None => Ok(Inputs {
             files,
-            inputs,
+            sources: inputs,
             schema: unified.schema,
         }),
     }

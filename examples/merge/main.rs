@@ -124,7 +124,7 @@ fn merge(args: &Args) -> Result<Report, Failure> {
 async fn merge_into(args: &Args) -> Result<Report, Failure> {
     let start = Instant::now();
     let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
-    let Inputs { files, inputs, schema } = inputs::read(&*store, &args.files).await?;
+    let Inputs { files, sources, schema } = inputs::read(&*store, &args.files).await?;
     let dir = object_path(&args.output)?;
     let scratch = dir.clone().join(args.scratch_name());
     let target = MergeTarget {
@@ -137,7 +137,7 @@ async fn merge_into(args: &Args) -> Result<Report, Failure> {
     };
     let progress = Progress(progress_bar(args));
     let merger = ParquetMerger::new(args.merge_options());
-    let merged = merger.merge(&store, inputs, target, &progress).await;
+    let merged = merger.merge(&store, sources, target, &progress).await;
     progress.0.finish_and_clear();
     let output = merged.map_err(|error| Failure::of_merge(error, &files))?;
     Ok(Report {
