@@ -3,6 +3,7 @@
 Usage: workloads.py DIR JSON, where the JSON is a Workload. Writes `DIR/{timestampMs}-{writer}-{sequence}.parquet`.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -58,19 +59,20 @@ def input_files(directory):
 
 
 def make(workload, directory):
-    """Writes a workload, unless it is there; returns whether it was made."""
+    """Writes a workload, unless it is there as this program makes it."""
     directory = pathlib.Path(directory)
     done = directory / "workload.json"
-    wanted = json.dumps(asdict(workload), sort_keys=True)
+    sources = [pathlib.Path(__file__).with_name(name).read_bytes() for name in ("columns.py", "workloads.py")]
+    made_by = hashlib.sha256(b"".join(sources)).hexdigest()
+    wanted = json.dumps(asdict(workload) | {"made_by": made_by}, sort_keys=True)
     if done.exists() and done.read_text() == wanted:
-        return False
+        return
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     with ProcessPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         places = [(w, f) for w in range(workload.writers) for f in range(workload.files)]
         list(pool.map(write_file, [workload] * len(places), [str(directory)] * len(places), places, chunksize=4))
     done.write_text(wanted)
-    return True
 
 
 def micros_of(random, workload, writer, sequence):
