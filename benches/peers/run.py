@@ -1,6 +1,7 @@
 """Measures the merger beside its peers. `run.sh` makes what this needs."""
 
 import argparse
+import fcntl
 import json
 import os
 import pathlib
@@ -28,8 +29,8 @@ TIGHT_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 
 def arguments():
     parser = argparse.ArgumentParser(prog="run.sh", description="Measures the merger beside its peers.")
-    parser.add_argument("--quick", action="store_true", help=f"a {QUICK}th of the rows, two pairs: minutes")
-    parser.add_argument("--case", nargs="+", default=[], metavar="NAME", choices=cases.NAMES, help=str(cases.NAMES))
+    parser.add_argument("--quick", action="store_true", help="an eighth of the rows, two pairs")
+    parser.add_argument("--case", nargs="+", default=[], metavar="NAME", choices=cases.NAMES, help=", ".join(cases.NAMES))
     parser.add_argument("--peer", nargs="+", default=[], metavar="NAME", choices=list(engines.ENGINES))
     parser.add_argument("--pairs", type=int, help="how often each pair is run (5; quick: 2)")
     parser.add_argument("--ours", type=pathlib.Path, help="a merge command built before, to be measured in its place")
@@ -117,7 +118,10 @@ class Bench:
         runs = {OURS: [], peer: []}
         for pair in range(self.given.pairs):
             for engine in (OURS, peer):
-                runs[engine].append(self.once(engine, prepared))
+                try:
+                    runs[engine].append(self.once(engine, prepared))
+                except Failed as failure:
+                    raise Failed(f"{engine}: {failure}") from failure
                 if engine not in checks:
                     checks[engine] = self.check(engine, prepared, prepared["workload"])
             print(f"  {case.name} {peer} {pair + 1}/{self.given.pairs}", file=sys.stderr, flush=True)
@@ -169,8 +173,20 @@ class Bench:
         return best
 
 
+def only_one():
+    """Keeps others from measuring at the same time, which would measure each other, until the process ends."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    lock = open(HOME / "lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("another run is under way in target/peers")
+    return lock
+
+
 def main():
     given = arguments()
+    lock = only_one()
     bench = Bench(given)
     chosen, wants_memory = cases.chosen(given.case)
     results = {"quick": given.quick, "pairs": given.pairs, "load_before": os.getloadavg(), "cases": []}
@@ -184,6 +200,7 @@ def main():
     results["load_after"] = os.getloadavg()
     shutil.rmtree(bench.out, ignore_errors=True)
     print(report.write(results, HOME))
+    lock.close()
 
 
 if __name__ == "__main__":
