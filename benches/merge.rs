@@ -1,114 +1,104 @@
-//! Rows per second of a merge, by number of inputs, overlap and width: `cargo bench --bench merge`.
+//! Rows per second of a merge, by what makes a difference to it: `cargo bench --bench merge`.
+//!
+//! Each group varies one thing of a small merge: 8 inputs of 8,000 rows each that interleave row by row, sorted by a
+//! time and a text, in zstd. For merges of real size beside other engines see `benches/peers`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that panics measures nothing")]
 
+mod support;
+
 use std::hint::black_box;
-use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use firnline::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use firnline::object_store::memory::InMemory;
-use firnline::object_store::path::Path;
-use firnline::object_store::{ObjectStore, ObjectStoreExt};
-use firnline::parquet::arrow::ArrowWriter;
-use firnline::parquet::basic::{Compression, ZstdLevel};
-use firnline::parquet::file::properties::WriterProperties;
-use firnline::{MergeInput, MergeOptions, MergeTarget, ParquetMerger, SortField, WriterId, read_footer};
-use futures::executor::block_on;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use firnline::Codec;
 
-const ROWS: usize = 20_000;
+use support::{Columns, Inputs, Key, Merge};
 
-/// One input of `inputs`, whose times interleave with those of the others or follow them.
-fn batch(input: usize, inputs: usize, interleaved: bool, wide: bool) -> RecordBatch {
-    let number = |row: usize| {
-        i64::try_from(if interleaved {
-            row * inputs + input
-        } else {
-            input * ROWS + row
-        })
-    };
-    let numbers: Vec<i64> = (0..ROWS).map(number).collect::<Result<_, _>>().unwrap();
-    let scatter = |value: i64, salt: i64| (value.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()) ^ salt) >> 20;
-    let mut columns: Vec<(String, ArrayRef)> = vec![(
-        "ts".to_owned(),
-        Arc::new(TimestampMicrosecondArray::from(numbers.clone()).with_timezone("UTC")),
-    )];
-    let ids = numbers
-        .iter()
-        .map(|number| Some(format!("{:026x}", scatter(*number, 7))));
-    columns.push(("id".to_owned(), Arc::new(ids.collect::<StringArray>())));
-    for column in 0..if wide { 50 } else { 5 } {
-        let values = numbers
-            .iter()
-            .map(|number| scatter(*number, column) % (100 << (column % 12)));
-        columns.push((format!("c{column}"), Arc::new(Int64Array::from_iter_values(values))));
-    }
-    let floats = numbers
-        .iter()
-        .map(|number| f64::from(i16::try_from(number % 1000).unwrap_or(0)) / 8.0);
-    columns.push(("value".to_owned(), Arc::new(Float64Array::from_iter_values(floats))));
-    RecordBatch::try_from_iter(columns).unwrap()
-}
-
-fn file(batch: &RecordBatch) -> Vec<u8> {
-    let zstd = Compression::ZSTD(ZstdLevel::default());
-    let properties = WriterProperties::builder().set_compression(zstd).build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
-    writer.write(batch).unwrap();
-    writer.into_inner().unwrap()
-}
-
-fn merge(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("merge");
+/// Measures cases that differ in one thing.
+fn compare<const N: usize>(criterion: &mut Criterion, what: &str, cases: [(&str, Inputs); N]) {
+    let mut group = criterion.benchmark_group(what);
     group.sample_size(10);
-    for (inputs, interleaved, wide) in [
-        (8, true, false),
-        (8, false, false),
-        (64, true, false),
-        (64, false, false),
-        (8, true, true),
-    ] {
-        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let schema = batch(0, inputs, interleaved, wide).schema();
-        let sources: Vec<MergeInput> = block_on(async {
-            let mut sources = Vec::new();
-            for input in 0..inputs {
-                let path = Path::from(format!("in/{input}"));
-                let bytes = file(&batch(input, inputs, interleaved, wide));
-                store.put(&path, bytes.into()).await.unwrap();
-                sources.push(MergeInput {
-                    footer: read_footer(&*store, &path, None).await.unwrap(),
-                    writer: WriterId::new(format!("w{input}")),
-                    sequence: 1,
-                });
-            }
-            sources
-        });
-        let order = vec![SortField::ascending("ts"), SortField::ascending("id")];
-        let merger = ParquetMerger::new(MergeOptions::default().with_sort_order(order));
-        let target = MergeTarget {
-            store: Arc::clone(&store),
-            dir: Path::from("out"),
-            stem: "bench".to_owned(),
-            schema,
-            key_value_metadata: Vec::new(),
-            scratch: Some((Arc::clone(&store), Path::from("scratch"))),
-        };
-        group.throughput(Throughput::Elements((inputs * ROWS) as u64));
-        let name = format!(
-            "{}/{}",
-            if interleaved { "interleaved" } else { "disjoint" },
-            if wide { "wide" } else { "narrow" }
-        );
-        group.bench_function(BenchmarkId::new(name, inputs), |bencher| {
-            bencher.iter(|| {
-                let output = block_on(merger.merge(&store, sources.clone(), target.clone(), &())).unwrap();
-                assert_eq!(black_box(output).rows, (inputs * ROWS) as u64);
-            });
+    for (name, inputs) in cases {
+        let merge = Merge::new(&inputs);
+        let rows = inputs.rows as u64;
+        group.throughput(Throughput::Elements(rows));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| assert_eq!(black_box(merge.run()), rows));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, merge);
+fn inputs(criterion: &mut Criterion) {
+    let of = |files| Inputs {
+        files,
+        ..Inputs::default()
+    };
+    let chained = |files| Inputs { run: None, ..of(files) };
+    let cases = [
+        ("8", of(8)),
+        ("64", of(64)),
+        ("256", of(256)),
+        ("8 that follow each other", chained(8)),
+        ("64 that follow each other", chained(64)),
+    ];
+    compare(criterion, "inputs", cases);
+}
+
+fn key(criterion: &mut Criterion) {
+    let of = |key| Inputs {
+        key,
+        ..Inputs::default()
+    };
+    let cases = [
+        ("int", of(Key::Int)),
+        ("float", of(Key::Float)),
+        ("decimal", of(Key::Decimal)),
+        ("text", of(Key::Text)),
+        ("time and text", of(Key::TimeAndText)),
+    ];
+    compare(criterion, "key", cases);
+}
+
+fn run(criterion: &mut Criterion) {
+    let of = |run| Inputs {
+        run: Some(run),
+        ..Inputs::default()
+    };
+    compare(
+        criterion,
+        "run",
+        [("1", of(1)), ("10", of(10)), ("100", of(100)), ("1000", of(1_000))],
+    );
+}
+
+fn codec(criterion: &mut Criterion) {
+    let of = |codec| Inputs {
+        codec,
+        ..Inputs::default()
+    };
+    let cases = [
+        ("none", of(Codec::None)),
+        ("snappy", of(Codec::Snappy)),
+        ("zstd(1)", of(Codec::Zstd(1))),
+        ("zstd(3)", of(Codec::Zstd(3))),
+    ];
+    compare(criterion, "codec", cases);
+}
+
+fn columns(criterion: &mut Criterion) {
+    let of = |columns, rows| Inputs {
+        rows,
+        columns,
+        ..Inputs::default()
+    };
+    let cases = [
+        ("usual", of(Columns::Usual, 64_000)),
+        ("nested", of(Columns::Nested, 64_000)),
+        ("wide", of(Columns::Wide, 8_000)),
+    ];
+    compare(criterion, "columns", cases);
+}
+
+criterion_group!(benches, inputs, key, run, codec, columns);
 criterion_main!(benches);

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use bytesize::ByteSize;
 use clap::{ArgGroup, Parser, ValueEnum};
 use firnline::{Codec, Error, Options, SortField, TableFormat, Timestamp, ValidOptions};
+
+use crate::support::arguments::{bytes, codec, sort_field};
 
 /// Compacts the small Parquet files of many writers into one table per namespace, exactly once.
 ///
@@ -187,36 +188,7 @@ fn local(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn sort_field(text: &str) -> Result<SortField, String> {
-    let text = text.trim();
-    match text.strip_prefix('-') {
-        // An option that was taken for the value.
-        _ if text.starts_with("--") => Err("a column is needed, such as ts or -ts".to_owned()),
-        _ if text.trim_start_matches('-').is_empty() => Err("a column is needed, such as ts or -ts".to_owned()),
-        Some(column) => Ok(SortField::descending(column)),
-        None => Ok(SortField::ascending(text)),
-    }
-}
-
 fn millis(text: &str) -> Result<u64, String> {
     let duration = humantime::parse_duration(text).map_err(|e| format!("{e}, such as 1h, 5m or 0s"))?;
     u64::try_from(duration.as_millis()).map_err(|e| e.to_string())
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    text.parse::<ByteSize>()
-        .map(|size| size.as_u64())
-        .map_err(|e| format!("{e}, such as 128MiB"))
-}
-
-fn codec(text: &str) -> Result<Codec, String> {
-    let level = |text: &str| text.strip_prefix("zstd(")?.strip_suffix(')')?.trim().parse().ok();
-    match text {
-        "none" => Ok(Codec::None),
-        "snappy" => Ok(Codec::Snappy),
-        "zstd" => Ok(Codec::Zstd(1)),
-        _ => level(text)
-            .map(Codec::Zstd)
-            .ok_or_else(|| "zstd(1) to zstd(22), snappy or none".to_owned()),
-    }
 }

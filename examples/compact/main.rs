@@ -11,7 +11,7 @@ mod report;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,11 +29,11 @@ use futures::executor::block_on;
 use futures::future::{Either, pending, select};
 use futures_timer::Delay;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
 
 use args::{Args, Format};
 use feed::{Batch, Feed};
 use report::Report;
+use support::ending::{failed, put, refuse};
 use support::{SystemClock, directory, directory_as_it_is, resolved};
 
 /// A failed step is tried again this often before the command gives up.
@@ -65,31 +65,6 @@ fn main() -> ExitCode {
             failed(&error.chain(), code, args.json)
         }
     }
-}
-
-/// Ends with what is wrong about the usage.
-fn refuse(error: &clap::Error, json: bool) -> ExitCode {
-    let _ = error.print();
-    let text = error.to_string();
-    let message: Vec<&str> = text
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim)
-        .collect();
-    failed(message.join(" ").trim_start_matches("error: "), 2, json)
-}
-
-/// Ends without a report.
-fn failed(message: &str, code: u8, json: bool) -> ExitCode {
-    if json {
-        put(&format!("{:#}", json!({ "error": message, "exitCode": code })));
-    }
-    ExitCode::from(code)
-}
-
-/// Prints a line. A reader that has seen enough closes the pipe; that is not an error of ours.
-fn put(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The settings, with all that can be refused before anything is touched.

@@ -1,4 +1,7 @@
-//! What a host brings: a clock, and places on the local file system.
+//! What a host brings: a clock, places on the local file system, and what commands have in common.
+
+pub(crate) mod arguments;
+pub(crate) mod ending;
 
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
