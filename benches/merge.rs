@@ -91,6 +91,7 @@ fn merge(criterion: &mut Criterion) {
             dir: Path::from("out"),
             stem: "bench".to_owned(),
             schema,
+            partitioner: None,
             key_value_metadata: Vec::new(),
             scratch: Some((Arc::clone(&store), Path::from("scratch"))),
         };

@@ -21,7 +21,7 @@ use super::metrics::FileMetrics;
 use super::row_group::{ColumnRows, Manner, Rows, encode_column, encoding, size};
 use super::step::yield_now;
 use super::upload::{Pending, Upload};
-use crate::data_file::DataFile;
+use crate::data_file::{DataFile, FilePartition};
 use crate::options::{Codec, SortField};
 
 /// Most rows that are encoded between two turns of the executor.
@@ -61,11 +61,14 @@ pub(super) struct Output {
     properties: WriterPropertiesPtr,
     manner: Manner,
     next_part: u32,
+    /// The partition of the files that are opened next.
+    partition: Option<FilePartition>,
     file: Option<OpenFile>,
     files: Vec<DataFile>,
 }
 
-struct OpenFile {
+pub(super) struct OpenFile {
+    partition: Option<FilePartition>,
     upload: Upload,
     writer: SerializedFileWriter<Pending>,
     factory: ArrowRowGroupWriterFactory,
@@ -103,6 +106,7 @@ impl Output {
             parquet: Arc::new(parquet),
             properties,
             next_part: 0,
+            partition: None,
             file: None,
             files: Vec::new(),
         })
@@ -116,7 +120,7 @@ impl Output {
         let mut start = 0;
         while start < rows.num_rows() {
             if self.file.is_none() {
-                self.file = Some(self.open()?);
+                self.file = Some(self.open(self.partition.clone())?);
             }
             let Some(file) = &mut self.file else {
                 return Err(MergeError::internal("no open file"));
@@ -132,14 +136,24 @@ impl Output {
             if full {
                 file.close_group(&self.parquet, &self.properties, &self.options.schema)
                     .await?;
-                let groups = file.writer.flushed_row_groups().len();
-                if file.writer.bytes_written() as u64 >= self.options.target_file_size
-                    || groups >= self.options.file_row_groups
-                {
+                if file.is_at_target(&self.options) {
                     self.close().await?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Ends the row group of a file that [`Output::open`] has started.
+    pub(super) async fn close_group(&mut self, file: &mut OpenFile) -> Result<(), MergeError> {
+        file.close_group(&self.parquet, &self.properties, &self.options.schema)
+            .await
+    }
+
+    /// Ends the file being written: what follows belongs to `partition`.
+    pub(super) async fn turn_to(&mut self, partition: FilePartition) -> Result<(), MergeError> {
+        self.close().await?;
+        self.partition = Some(partition);
         Ok(())
     }
 
@@ -152,8 +166,8 @@ impl Output {
     /// Gives up the file being written, so that other content can begin. Part numbers go on: no name is used
     /// twice.
     pub(super) async fn abort(&mut self) {
-        if let Some(mut file) = self.file.take() {
-            file.upload.abort().await;
+        if let Some(file) = self.file.take() {
+            file.abort().await;
         }
     }
 
@@ -163,7 +177,12 @@ impl Output {
         std::mem::take(&mut self.files)
     }
 
-    fn open(&mut self) -> Result<OpenFile, MergeError> {
+    pub(super) fn options(&self) -> &OutputOptions {
+        &self.options
+    }
+
+    /// Starts a file, under the next name.
+    pub(super) fn open(&mut self, partition: Option<FilePartition>) -> Result<OpenFile, MergeError> {
         let options = &self.options;
         let path = options
             .dir
@@ -184,6 +203,7 @@ impl Output {
         .map_err(encoding)?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&options.schema));
         Ok(OpenFile {
+            partition,
             upload,
             writer,
             factory,
@@ -194,9 +214,14 @@ impl Output {
     }
 
     async fn close(&mut self) -> Result<(), MergeError> {
-        let Some(mut file) = self.file.take() else {
-            return Ok(());
-        };
+        match self.file.take() {
+            Some(file) => self.close_file(file).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a file that [`Output::open`] has started.
+    pub(super) async fn close_file(&mut self, mut file: OpenFile) -> Result<(), MergeError> {
         let closed = file.close(&self.parquet, &self.properties, &self.options.schema).await;
         match closed {
             Ok(metadata) => {
@@ -214,7 +239,12 @@ impl Output {
 
 impl OpenFile {
     /// Adds a few rows. Returns whether the row group is full.
-    fn write(&mut self, options: &OutputOptions, manner: Manner, rows: &RecordBatch) -> Result<bool, MergeError> {
+    pub(super) fn write(
+        &mut self,
+        options: &OutputOptions,
+        manner: Manner,
+        rows: &RecordBatch,
+    ) -> Result<bool, MergeError> {
         let group = match &mut self.group {
             Some(group) => group,
             none => {
@@ -226,6 +256,7 @@ impl OpenFile {
                             Rows::encoded(columns, options.codec)
                         }
                         Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
+                        Manner::Gathered => Rows::gathered(&options.schema),
                     },
                     rows: 0,
                     held: options.memory.hold(0),
@@ -245,6 +276,31 @@ impl OpenFile {
         // Room for one more step, which is not known yet.
         let full = held >= options.row_group_bytes / STEPS * (STEPS - 1);
         Ok(full || group.rows >= options.row_group_rows || file >= options.target_file_size)
+    }
+
+    /// Whether it is as large as files are to be.
+    pub(super) fn is_at_target(&self, options: &OutputOptions) -> bool {
+        self.writer.bytes_written() as u64 >= options.target_file_size || self.row_groups() >= options.file_row_groups
+    }
+
+    /// Row groups that are ended.
+    pub(super) fn row_groups(&self) -> usize {
+        self.writer.flushed_row_groups().len()
+    }
+
+    /// Bytes of the row group under construction.
+    pub(super) fn group_bytes(&self) -> u64 {
+        self.group.as_ref().map_or(0, |group| group.held.bytes())
+    }
+
+    /// Bytes that wait to be uploaded.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.upload.pending_bytes()
+    }
+
+    /// Gives it up.
+    pub(super) async fn abort(mut self) {
+        self.upload.abort().await;
     }
 
     /// Encodes the row group to its end and hands it to the upload, chunk by chunk.
@@ -328,6 +384,7 @@ fn data_file(file: OpenFile, metadata: &ParquetMetaData, sorted: bool) -> DataFi
         columns: file.metrics.into_columns(),
         split_offsets: offsets.collect(),
         sorted,
+        partition: file.partition,
     }
 }
 
