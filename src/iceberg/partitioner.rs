@@ -377,116 +377,91 @@ mod tests {
         values.iter().map(apply).collect()
     }
 
-    #[test]
-    fn columns_are_transformed_as_single_values_are() {
-        let ints = [i32::MIN, -100, -1, 0, 1, 7, 19_000, i32::MAX];
-        let longs = [i64::MIN, -86_400_000_001, -1, 0, 1, 1_510_871_468_000_001, i64::MAX];
-        let decimals = [-99_999, -1, 0, 1, 127, 128, 99_999];
-        let texts = ["", "a", "\u{e9}\u{1f600}x", "iceberg"];
-        let uuid: Vec<u8> = (0..16).collect();
-        let some = |datum: fn(i32) -> Datum| {
-            ints.map(|v| Some(datum(v)))
-                .into_iter()
-                .chain([None])
-                .collect::<Vec<_>>()
-        };
-        let long = || {
-            longs
-                .map(|v| Some(Datum::Long(v)))
-                .into_iter()
-                .chain([None])
-                .collect::<Vec<_>>()
-        };
-        let nullable = || longs.map(Some).into_iter().chain([None]);
-        let decimal = T::Decimal { precision: 9, scale: 2 };
-        let array: Decimal128Array = decimals.map(Some).into_iter().chain([None]).collect();
-        let text_values = texts
-            .map(|t| Some(Datum::String(t.to_owned())))
-            .into_iter()
-            .chain([None]);
-        let byte_values = texts.map(|t| Some(Datum::Bytes(t.into()))).into_iter().chain([None]);
-        let cases: Vec<(T, ArrayRef, Vec<Option<Datum>>, &[&str])> = vec![
-            (
-                T::Int,
-                Arc::new(ints.map(Some).into_iter().chain([None]).collect::<Int32Array>()),
-                some(Datum::Int),
-                &["identity", "bucket[16]", "truncate[10]"],
-            ),
-            (
-                T::Date,
-                Arc::new(ints.map(Some).into_iter().chain([None]).collect::<Date32Array>()),
-                some(Datum::Int),
-                &["identity", "bucket[3]", "year", "month", "day"],
-            ),
-            (
-                T::Long,
-                Arc::new(nullable().collect::<Int64Array>()),
-                long(),
-                &["identity", "bucket[16]", "truncate[1000]"],
-            ),
-            (
-                T::Time,
-                Arc::new(nullable().collect::<Time64MicrosecondArray>()),
-                long(),
-                &["identity", "bucket[16]"],
-            ),
-            (
-                T::Timestamp,
-                Arc::new(nullable().collect::<TimestampMicrosecondArray>()),
-                long(),
-                &["identity", "bucket[16]", "year", "month", "day"],
-            ),
-            (
-                T::TimestamptzNs,
-                Arc::new(nullable().collect::<TimestampNanosecondArray>().with_timezone("UTC")),
-                long(),
-                &["identity", "bucket[16]", "year", "month", "day", "hour"],
-            ),
-            (
-                decimal,
-                Arc::new(array.with_precision_and_scale(9, 2).unwrap()),
-                decimals
-                    .map(|v| Some(Datum::Decimal(v)))
-                    .into_iter()
-                    .chain([None])
-                    .collect(),
-                &["identity", "bucket[16]", "truncate[50]"],
-            ),
-            (
-                T::String,
-                Arc::new(texts.map(Some).into_iter().chain([None]).collect::<StringArray>()),
-                text_values.collect(),
-                &["identity", "bucket[16]", "truncate[2]"],
-            ),
-            (
-                T::Binary,
-                Arc::new(
-                    texts
-                        .map(|t| Some(t.as_bytes()))
-                        .into_iter()
-                        .chain([None])
-                        .collect::<BinaryArray>(),
-                ),
-                byte_values.collect(),
-                &["identity", "bucket[16]", "truncate[2]"],
-            ),
-            (
-                T::Uuid,
-                Arc::new(FixedSizeBinaryArray::try_from_iter([&uuid].into_iter()).unwrap()),
-                vec![Some(Datum::Bytes(uuid.clone()))],
-                &["identity", "bucket[16]"],
-            ),
-        ];
-        for (primitive, array, expected, transforms) in cases {
-            let rows = column(primitive, array);
-            for transform in transforms {
-                let (found, expected) = (
-                    values(transform, &rows).unwrap(),
-                    one_by_one(transform, primitive, &expected),
-                );
-                assert_eq!(found, expected, "{transform} of {primitive}");
-            }
+    /// The transforms of a column, whose last value is null, are those of its values one by one.
+    fn check(primitive: T, array: ArrayRef, datums: Vec<Datum>, transforms: &[&str]) {
+        let expected: Vec<_> = datums.into_iter().map(Some).chain([None]).collect();
+        let rows = column(primitive, array);
+        for transform in transforms {
+            let (found, one_by_one) = (
+                values(transform, &rows).unwrap(),
+                one_by_one(transform, primitive, &expected),
+            );
+            assert_eq!(found, one_by_one, "{transform} of {primitive}");
         }
+    }
+
+    fn nullable<V, A: FromIterator<Option<V>>>(values: impl IntoIterator<Item = V>) -> A {
+        values.into_iter().map(Some).chain([None]).collect()
+    }
+
+    #[test]
+    fn columns_of_numbers_are_transformed_as_single_values_are() {
+        let ints = [i32::MIN, -100, -1, 0, 1, 7, 19_000, i32::MAX];
+        let datums = || ints.map(Datum::Int).to_vec();
+        let array: Int32Array = nullable(ints);
+        check(
+            T::Int,
+            Arc::new(array),
+            datums(),
+            &["identity", "bucket[16]", "truncate[10]"],
+        );
+        let array: Date32Array = nullable(ints);
+        check(
+            T::Date,
+            Arc::new(array),
+            datums(),
+            &["identity", "bucket[3]", "year", "month", "day"],
+        );
+        let longs = [i64::MIN, -86_400_000_001, -1, 0, 1, 1_510_871_468_000_001, i64::MAX];
+        let datums = || longs.map(Datum::Long).to_vec();
+        let array: Int64Array = nullable(longs);
+        check(
+            T::Long,
+            Arc::new(array),
+            datums(),
+            &["identity", "bucket[16]", "truncate[1000]"],
+        );
+        let array: Time64MicrosecondArray = nullable(longs);
+        check(T::Time, Arc::new(array), datums(), &["identity", "bucket[16]"]);
+        let array: TimestampMicrosecondArray = nullable(longs);
+        let transforms = ["identity", "bucket[16]", "year", "month", "day"];
+        check(T::Timestamp, Arc::new(array), datums(), &transforms);
+        let array: TimestampNanosecondArray = nullable(longs);
+        let transforms = ["identity", "bucket[16]", "year", "month", "day", "hour"];
+        check(
+            T::TimestamptzNs,
+            Arc::new(array.with_timezone("UTC")),
+            datums(),
+            &transforms,
+        );
+        let decimals = [-99_999, -1, 0, 1, 127, 128, 99_999];
+        let array: Decimal128Array = nullable(decimals);
+        check(
+            T::Decimal { precision: 9, scale: 2 },
+            Arc::new(array.with_precision_and_scale(9, 2).unwrap()),
+            decimals.map(Datum::Decimal).to_vec(),
+            &["identity", "bucket[16]", "truncate[50]"],
+        );
+    }
+
+    #[test]
+    fn columns_of_text_and_bytes_are_transformed_as_single_values_are() {
+        let texts = ["", "a", "\u{e9}\u{1f600}x", "iceberg"];
+        let transforms = ["identity", "bucket[16]", "truncate[2]"];
+        let array: StringArray = nullable(texts);
+        check(
+            T::String,
+            Arc::new(array),
+            texts.map(|text| Datum::String(text.to_owned())).to_vec(),
+            &transforms,
+        );
+        let array: BinaryArray = nullable(texts.map(str::as_bytes));
+        let bytes = || texts.map(|text| Datum::Bytes(text.into())).to_vec();
+        check(T::Binary, Arc::new(array), bytes(), &transforms);
+        let uuids = [[0_u8; 16], [0x80; 16]];
+        let array = FixedSizeBinaryArray::try_from_sparse_iter_with_size(uuids.map(Some).into_iter().chain([None]), 16);
+        let datums = uuids.map(|uuid| Datum::Bytes(uuid.to_vec())).to_vec();
+        check(T::Uuid, Arc::new(array.unwrap()), datums, &["identity", "bucket[16]"]);
     }
 
     #[test]

@@ -18,12 +18,14 @@ use arrow::compute::take_record_batch;
 use super::budget::{Held, Memory, to_usize};
 use super::cut::{Cut, Cutter, Group};
 use super::error::MergeError;
-use super::output::{OpenFile, Output, OutputOptions};
-use super::row_group::{Manner, one_encoder_bytes, size};
+use super::output::{OpenFile, OpenGroup, Output, OutputOptions};
+use super::row_group::{one_encoder_bytes, size};
 use super::step::yield_now;
-use crate::data_file::DataFile;
+use crate::data_file::{DataFile, FilePartition};
 use crate::partitioning::Partitioner;
 
+/// What is known of a partition, beside its key.
+const PARTITION_BYTES: u64 = 512;
 /// What an open file takes before anything is written: buffers, its writer, the beginnings of an upload.
 const OPEN_FILE_BYTES: u64 = 24 << 10;
 /// What a column takes of an open file: metrics of it so far.
@@ -57,25 +59,68 @@ pub(super) struct FanOut {
     /// The partition, or the cluster of partitions, of the last row.
     last: Option<Vec<u8>>,
     open: BTreeMap<Vec<u8>, Open>,
-    /// What all open files hold.
+    /// What all of them hold.
     total: Bytes,
     /// Counts the writes.
     turn: u64,
 }
 
-/// An open file of a partition.
+/// A partition that rows wait for, or whose file is open.
 #[derive(Debug)]
 struct Open {
-    file: OpenFile,
+    partition: FilePartition,
+    group: Option<OpenGroup>,
+    /// Opened with its first row group.
+    file: Option<OpenFile>,
     /// When it was written last.
     turn: u64,
-    /// What the file takes by itself.
+    /// What it takes by itself.
     itself: Held,
     /// What it held when that was looked at last.
     bytes: Bytes,
 }
 
-/// What open files hold.
+impl Open {
+    fn look(&self) -> Bytes {
+        let pending = self.file.as_ref().map_or(0, OpenFile::pending_bytes);
+        Bytes {
+            rows: self.group.as_ref().map_or(0, OpenGroup::bytes),
+            beside: self.itself.bytes().saturating_add(pending),
+        }
+    }
+
+    /// Writes the rows that wait, if there are any.
+    async fn write_group(&mut self, output: &mut Output, memory: &Memory) -> Result<(), MergeError> {
+        let Some(group) = self.group.take() else {
+            return Ok(());
+        };
+        let columns = output.options().schema.fields().len() as u64;
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let more = OPEN_FILE_BYTES + OPEN_COLUMN_BYTES * columns;
+                self.itself.resize(self.itself.bytes() + more);
+                output.open(Some(self.partition.clone()))?
+            }
+        };
+        let encoder = memory.hold(one_encoder_bytes(output.options().codec));
+        let written = output.write_group(&mut file, group).await;
+        drop(encoder);
+        self.itself.resize(self.itself.bytes() + CHUNK_BYTES * columns);
+        match written {
+            Ok(()) => {
+                self.file = Some(file);
+                Ok(())
+            }
+            Err(error) => {
+                file.abort().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What open partitions hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bytes {
     /// Rows that are not encoded yet.
@@ -194,35 +239,33 @@ impl FanOut {
     /// Adds rows to the partition of one of them.
     async fn add(&mut self, key: &[u8], cut: &Cut, row: usize, rows: &RecordBatch) -> Result<(), MergeError> {
         if !self.open.contains_key(key) {
-            let partition = self.cutter.partition(cut, row)?;
-            let file = self.output.open(Some(partition))?;
-            let columns = self.output.options().schema.fields().len() as u64;
             let open = Open {
-                file,
+                partition: self.cutter.partition(cut, row)?,
+                group: None,
+                file: None,
                 turn: 0,
-                itself: self.memory.hold(OPEN_FILE_BYTES + OPEN_COLUMN_BYTES * columns),
+                itself: self.memory.hold(PARTITION_BYTES + 4 * key.len() as u64),
                 bytes: Bytes::default(),
             };
             self.open.insert(key.to_vec(), open);
         }
         self.turn += 1;
         let Some(open) = self.open.get_mut(key) else {
-            return Err(MergeError::internal("no open file"));
+            return Err(MergeError::internal("no open partition"));
         };
         open.turn = self.turn;
-        let is_full = open.file.write(self.output.options(), Manner::Gathered, rows)?;
+        let options = self.output.options();
+        let group = open.group.get_or_insert_with(|| OpenGroup::gathered(options));
+        group.add(rows)?;
+        let is_full = group.is_full(open.file.as_ref(), options);
         self.look_at(key);
         if is_full {
             self.close_group(key).await?;
-            let options = self.output.options();
-            if self.open.get(key).is_some_and(|open| open.file.is_at_target(options)) {
-                self.close(key).await?;
-            }
         }
         self.relieve().await
     }
 
-    /// Brings what all open files hold back below the limit.
+    /// Brings what all open partitions hold back below the limit.
     async fn relieve(&mut self) -> Result<(), MergeError> {
         while self.total.rows.saturating_add(self.total.beside) > self.limit {
             if self.total.rows > self.total.beside {
@@ -250,39 +293,43 @@ impl FanOut {
         worth.min_by_key(|(_, open)| open.turn).map(|(key, _)| key.clone())
     }
 
-    /// Takes note of what a file holds now.
+    /// Takes note of what a partition holds now.
     fn look_at(&mut self, key: &[u8]) {
         let Some(open) = self.open.get_mut(key) else { return };
-        let now = Bytes {
-            rows: open.file.group_bytes(),
-            beside: open.itself.bytes().saturating_add(open.file.pending_bytes()),
-        };
+        let now = open.look();
         self.total.rows = self.total.rows - open.bytes.rows + now.rows;
         self.total.beside = self.total.beside - open.bytes.beside + now.beside;
         open.bytes = now;
     }
 
+    /// Writes the rows of a partition into its file, and finishes that if it is large enough, or does not deserve to
+    /// be kept open: what it takes by itself is better used for rows.
     async fn close_group(&mut self, key: &[u8]) -> Result<(), MergeError> {
         let Some(open) = self.open.get_mut(key) else {
             return Ok(());
         };
-        let encoder = self.memory.hold(one_encoder_bytes(self.output.options().codec));
-        self.output.close_group(&mut open.file).await?;
-        drop(encoder);
-        let columns = self.output.options().schema.fields().len() as u64;
-        open.itself.resize(open.itself.bytes() + CHUNK_BYTES * columns);
+        open.write_group(&mut self.output, &self.memory).await?;
         self.look_at(key);
-        Ok(())
+        let options = self.output.options();
+        let is_done = self.open.get(key).is_some_and(|open| {
+            let file = open.file.as_ref();
+            file.is_some_and(|file| file.is_at_target(options) || file.written() < open.itself.bytes())
+        });
+        if is_done { self.close(key).await } else { Ok(()) }
     }
 
+    /// Finishes the file of a partition.
     async fn close(&mut self, key: &[u8]) -> Result<(), MergeError> {
-        let Some(open) = self.open.remove(key) else {
+        let Some(mut open) = self.open.remove(key) else {
             return Ok(());
         };
         self.total.rows -= open.bytes.rows;
         self.total.beside -= open.bytes.beside;
-        let _encoder = self.memory.hold(one_encoder_bytes(self.output.options().codec));
-        self.output.close_file(open.file).await
+        open.write_group(&mut self.output, &self.memory).await?;
+        match open.file {
+            Some(file) => self.output.close_file(file).await,
+            None => Ok(()),
+        }
     }
 
     async fn close_all(&mut self) -> Result<(), MergeError> {
@@ -308,7 +355,9 @@ impl FanOut {
         self.last = None;
         self.total = Bytes::default();
         for (_, open) in std::mem::take(&mut self.open) {
-            open.file.abort().await;
+            if let Some(file) = open.file {
+                file.abort().await;
+            }
         }
         self.output.restart().await
     }

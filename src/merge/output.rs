@@ -86,10 +86,62 @@ impl std::fmt::Debug for OpenFile {
     }
 }
 
-struct OpenGroup {
+/// A row group under construction.
+pub(super) struct OpenGroup {
     content: Rows,
     rows: usize,
     held: Held,
+}
+
+impl OpenGroup {
+    fn new(content: Rows, memory: &Memory) -> Self {
+        Self {
+            content,
+            rows: 0,
+            held: memory.hold(0),
+        }
+    }
+
+    /// One that is encoded at its end, of rows that have their memory to themselves. Needs no open file until then;
+    /// the encoder is counted elsewhere.
+    pub(super) fn gathered(options: &OutputOptions) -> Self {
+        Self::new(Rows::gathered(&options.schema), &options.memory)
+    }
+
+    pub(super) fn add(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
+        self.content.add(rows)?;
+        self.rows += rows.num_rows();
+        self.held.resize(self.content.memory_size());
+        Ok(())
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> u64 {
+        self.held.bytes()
+    }
+
+    /// Whether it is to be ended, in the file that it is for, if that is open.
+    pub(super) fn is_full(&self, file: Option<&OpenFile>, options: &OutputOptions) -> bool {
+        let held = self.held.bytes();
+        let (written, (before, after)) = file.map_or((0, (1, 1)), |file| (file.written(), file.ratio));
+        let encoded = self.content.encoded_size().unwrap_or_else(|| {
+            let bytes = u128::from(held) * u128::from(after) / u128::from(before.max(1));
+            u64::try_from(bytes).unwrap_or(held)
+        });
+        // Room for one more step, which is not known yet.
+        held >= options.row_group_bytes / STEPS * (STEPS - 1)
+            || self.rows >= options.row_group_rows
+            || written.saturating_add(encoded) >= options.target_file_size
+    }
+}
+
+impl std::fmt::Debug for OpenGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenGroup")
+            .field("rows", &self.rows)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Output {
@@ -144,8 +196,9 @@ impl Output {
         Ok(())
     }
 
-    /// Ends the row group of a file that [`Output::open`] has started.
-    pub(super) async fn close_group(&mut self, file: &mut OpenFile) -> Result<(), MergeError> {
+    /// Writes a row group into a file that [`Output::open`] has started.
+    pub(super) async fn write_group(&mut self, file: &mut OpenFile, group: OpenGroup) -> Result<(), MergeError> {
+        file.group = Some(group);
         file.close_group(&self.parquet, &self.properties, &self.options.schema)
             .await
     }
@@ -239,58 +292,36 @@ impl Output {
 
 impl OpenFile {
     /// Adds a few rows. Returns whether the row group is full.
-    pub(super) fn write(
-        &mut self,
-        options: &OutputOptions,
-        manner: Manner,
-        rows: &RecordBatch,
-    ) -> Result<bool, MergeError> {
-        let group = match &mut self.group {
+    fn write(&mut self, options: &OutputOptions, manner: Manner, rows: &RecordBatch) -> Result<bool, MergeError> {
+        let mut group = match self.group.take() {
             Some(group) => group,
-            none => {
-                let number = self.writer.flushed_row_groups().len();
-                none.insert(OpenGroup {
-                    content: match manner {
-                        Manner::AtOnce => {
-                            let columns = self.factory.create_column_writers(number).map_err(encoding)?;
-                            Rows::encoded(columns, options.codec)
-                        }
-                        Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
-                        Manner::Gathered => Rows::gathered(&options.schema),
-                    },
-                    rows: 0,
-                    held: options.memory.hold(0),
-                })
+            None => {
+                let content = match manner {
+                    Manner::AtOnce => {
+                        let number = self.writer.flushed_row_groups().len();
+                        let columns = self.factory.create_column_writers(number).map_err(encoding)?;
+                        Rows::encoded(columns, options.codec)
+                    }
+                    Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
+                };
+                OpenGroup::new(content, &options.memory)
             }
         };
-        group.content.add(rows)?;
-        group.rows += rows.num_rows();
-        let held = group.content.memory_size();
-        group.held.resize(held);
-        let encoded = group.content.encoded_size().unwrap_or_else(|| {
-            let (before, after) = self.ratio;
-            let bytes = u128::from(held) * u128::from(after) / u128::from(before.max(1));
-            u64::try_from(bytes).unwrap_or(held)
-        });
-        let file = (self.writer.bytes_written() as u64).saturating_add(encoded);
-        // Room for one more step, which is not known yet.
-        let full = held >= options.row_group_bytes / STEPS * (STEPS - 1);
-        Ok(full || group.rows >= options.row_group_rows || file >= options.target_file_size)
+        group.add(rows)?;
+        let is_full = group.is_full(Some(self), options);
+        self.group = Some(group);
+        Ok(is_full)
     }
 
     /// Whether it is as large as files are to be.
     pub(super) fn is_at_target(&self, options: &OutputOptions) -> bool {
-        self.writer.bytes_written() as u64 >= options.target_file_size || self.row_groups() >= options.file_row_groups
+        let groups = self.writer.flushed_row_groups().len();
+        self.written() >= options.target_file_size || groups >= options.file_row_groups
     }
 
-    /// Row groups that are ended.
-    pub(super) fn row_groups(&self) -> usize {
-        self.writer.flushed_row_groups().len()
-    }
-
-    /// Bytes of the row group under construction.
-    pub(super) fn group_bytes(&self) -> u64 {
-        self.group.as_ref().map_or(0, |group| group.held.bytes())
+    /// Bytes of the row groups that are ended.
+    pub(super) fn written(&self) -> u64 {
+        self.writer.bytes_written() as u64
     }
 
     /// Bytes that wait to be uploaded.

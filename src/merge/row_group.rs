@@ -31,8 +31,6 @@ pub(super) enum Manner {
     AtTheEnd,
     /// All at a time, as rows come in.
     AtOnce,
-    /// As at the end, of rows that have their memory to themselves: many row groups are open, and share an encoder.
-    Gathered,
 }
 
 impl Manner {

@@ -7,4 +7,4 @@ mod floats;
 mod partitions;
 mod property;
 mod recording;
-mod support;
+pub(crate) mod support;

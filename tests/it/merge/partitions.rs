@@ -219,17 +219,18 @@ fn wide(random: &mut Random, ids: std::ops::Range<i64>, text: usize) -> RecordBa
     RecordBatch::try_new(rows.schema(), columns).unwrap()
 }
 
+fn small_groups() -> WriterProperties {
+    WriterProperties::builder()
+        .set_max_row_group_row_count(Some(500))
+        .build()
+}
+
 async fn wide_case(files: i64, rows: i64, text: usize) -> (Arc<dyn ObjectStore>, Vec<MergeInput>, RecordBatch) {
     let (store, mut random) = (memory(), Random::new(21));
     let (mut inputs, mut batches) = (Vec::new(), Vec::new());
     for file in 0..files {
         let rows = wide(&mut random, file * rows..(file + 1) * rows, text);
-        let path = put(
-            &store,
-            &format!("in/{file}"),
-            encode(&rows, WriterProperties::default()),
-        )
-        .await;
+        let path = put(&store, &format!("in/{file}"), encode(&rows, small_groups())).await;
         inputs.push(input(&store, &path, "w", file.unsigned_abs()).await);
         batches.push(rows);
     }
@@ -283,7 +284,11 @@ async fn fanned_out(files: i64, rows: i64, text: usize, modulo: i64, options: Me
     for (part, texts) in found {
         let texts: Vec<&dyn Array> = texts.iter().map(|texts| texts as &dyn Array).collect();
         let texts = firnline::arrow::compute::concat(&texts).unwrap();
-        assert_eq!(*texts, texts_of(&all, modulo, part) as _, "partition {part}");
+        assert_eq!(
+            texts.as_ref(),
+            &texts_of(&all, modulo, part) as &dyn Array,
+            "partition {part}"
+        );
     }
     output.files.len()
 }
@@ -291,7 +296,7 @@ async fn fanned_out(files: i64, rows: i64, text: usize, modulo: i64, options: Me
 #[test]
 fn a_thousand_partitions_in_disorder_stay_inside_the_budget() {
     // More than the budget holds, so that row groups and files are closed early.
-    let files = block_on(fanned_out(12, 2_500, 1_000, 1_000, small()));
+    let files = block_on(fanned_out(12, 1_000, 1_000, 1_000, small()));
     assert!(files > 1_000, "{files}");
 }
 
@@ -316,7 +321,7 @@ fn partitions_that_the_order_visits_one_by_one_are_finished_when_it_leaves_them(
         let store: Arc<dyn ObjectStore> = Arc::new(recording.clone());
         let mut random = Random::new(5);
         let rows = wide(&mut random, 0..30_000, 10);
-        let path = put(&store, "in/0", encode(&rows, WriterProperties::default())).await;
+        let path = put(&store, "in/0", encode(&rows, small_groups())).await;
         let inputs = vec![input(&store, &path, "w", 1).await];
         for (by, files_per_span) in [(&[By::Time][..], 1), (&[By::Time, By::Id(4)][..], 4)] {
             recording.clear();
@@ -370,17 +375,11 @@ fn an_error_of_the_store_or_of_the_partitioner_ends_the_merge_and_aborts_what_is
         let mut inputs = Vec::new();
         for file in 0..6_u32 {
             let rows = wide(&mut random, i64::from(file) * 2_500..i64::from(file + 1) * 2_500, 1_000);
-            let path = put(
-                &store,
-                &format!("in/{file}"),
-                encode(&rows, WriterProperties::default()),
-            )
-            .await;
+            let path = put(&store, &format!("in/{file}"), encode(&rows, small_groups())).await;
             inputs.push(input(&store, &path, "w", file.into()).await);
         }
         recording.clear();
-        let output = merged(&store, inputs.clone(), small(), &[By::Id(2)]).await.unwrap();
-        assert_eq!(output.files.len(), 2);
+        merged(&store, inputs.clone(), small(), &[By::Id(2)]).await.unwrap();
         let part = recording
             .log()
             .iter()
