@@ -95,7 +95,8 @@ PARTS = {
     "years": ([("day", YearTransform()), ("ts", MonthTransform()), ("tn", HourTransform())], True),
     "months": ([("day", MonthTransform()), ("ts", HourTransform()), ("tn", YearTransform())], True),
     "days": ([("day", DayTransform()), ("ts", DayTransform()), ("tn", DayTransform())], True),
-    "voids": ([("n", VoidTransform()), ("kind", IdentityTransform()), ("gone", VoidTransform())], False),
+    "voids": ([("n", VoidTransform()), ("kind", IdentityTransform())], False),
+    "gone": ([("kind", IdentityTransform()), ("gone", VoidTransform())], False),
     "nested": ([("st.a", TruncateTransform(10)), ("st.b", BucketTransform(3))], False),
     "clustered": ([("id", TruncateTransform(10))], True),
 }
@@ -109,14 +110,14 @@ def partitioned(warehouse, name):
     catalog = SqlCatalog("c", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}")
     catalog.create_namespace("n")
     schema = rows(0, 9, times=False).schema
-    schema = schema.append(pa.field("gone", pa.int32())) if ("gone", VoidTransform()) in fields else schema
+    schema = schema.append(pa.field("gone", pa.int32())) if name == "gone" else schema
     location = warehouse / name
     properties = {"owner": "them", "commit.manifest.min-count-to-merge": "2"}
     table = catalog.create_table("n.t", schema, location=f"file://{location}", properties=properties)
     with table.update_spec() as update:
-        for number, (column, transform) in enumerate(fields):
-            update.add_field(column, transform, f"part {number}")
-    if "gone" in schema.names:
+        for column, transform in fields:
+            update.add_field(column, transform, f"{column}_part")
+    if name == "gone":
         with table.update_schema() as update:
             update.delete_column("gone")
     with table.update_sort_order() as update:
