@@ -228,10 +228,7 @@ def partitioned(host):
             assert findings == [], "\n".join(findings)
             table, theirs = Table(one.table(name)), iceberg_tables.rows(0, 20, times=False).slice(0, 10)
             expected = pa.concat_tables([theirs, ours] if has_rows else [ours])
-            # Under filters on what it is partitioned by.
-            parted = [leaf for leaf in table.columns if table.transforms(leaf)]
-            parted = parted if host.effort is FULL else parted[:1]
-            check_rows(table, expected, {**one.effort, "columns": lambda leaf: leaf in parted})
+            check_rows(table, expected, by_partition(table, one.effort))
             assert_kept(before, table.document)
             mine = [entry for entry in table.entries() if entry.snapshot == table.current]
             assert {entry.spec for entry in mine} == {table.document["default-spec-id"]}, name
@@ -242,7 +239,7 @@ def partitioned(host):
 @scenario
 def evolved(host):
     """tables of PyIceberg that have been partitioned in several ways, of changing columns, with merged manifests"""
-    for one, version in host.versions():
+    for one, version in host.versions() if host.effort is FULL else host.versions()[:1]:
         made = iceberg_tables.make(one.home / "theirs", times=False)
         one.tables = one.home / "theirs" / "tables" / "n"
         for name, location in made.items():
@@ -260,8 +257,15 @@ def evolved(host):
             assert findings == [], "\n".join(findings)
             assert_kept(before, table.document)
             assert len(Raw(table).rows()) == rows_before + 20, name
-            wrong = compare(table, **one.effort, tell=lambda line: None)
+            wrong = compare(table, **by_partition(table, one.effort), tell=lambda line: None)
             assert wrong == [], "\n".join(wrong)
+
+
+def by_partition(table, effort):
+    """Filters on the columns that a table was ever partitioned by; on one of them where little is compared."""
+    parted = [leaf for leaf in table.columns if table.transforms(leaf)]
+    parted = parted if effort is FULL else parted[:1]
+    return {**effort, "columns": lambda leaf: leaf in parted}
 
 
 def take_out(location, version):
