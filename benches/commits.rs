@@ -187,6 +187,7 @@ async fn small_file(layout: &TableLayout) -> DataFile {
         stem: "part".to_owned(),
         schema: Arc::clone(&layout.schema),
         key_value_metadata: Vec::new(),
+        partitioner: None,
         scratch: None,
     };
     let order = vec![SortField::ascending("ts")];

@@ -18,6 +18,19 @@ pub struct DataFile {
     pub split_offsets: Vec<u64>,
     /// Whether its rows are in the plan's sort order.
     pub sorted: bool,
+    /// The one partition that all its rows belong to; `None` where the table is not partitioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<FilePartition>,
+}
+
+/// The partition of a file, and the way of partitioning that it was made for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FilePartition {
+    /// The [`id`](crate::Partitioner::id) of the partitioner.
+    pub spec: String,
+    /// A value for each of its fields, in order, as [`partition_value`](crate::partition_value) gives them.
+    pub values: Vec<Option<Datum>>,
 }
 
 /// Metrics of one leaf column. Never wrong, at most absent.
@@ -65,9 +78,9 @@ pub enum Datum {
     Int32(i32),
     /// `INT64`.
     Int64(i64),
-    /// FLOAT, never NaN; written by its bits, since JSON has no infinity.
+    /// FLOAT, in a bound never NaN; written by its bits, since JSON has no infinity.
     Float(#[serde(with = "float_bits")] f32),
-    /// DOUBLE, never NaN; written by its bits.
+    /// DOUBLE, in a bound never NaN; written by its bits.
     Double(#[serde(with = "double_bits")] f64),
     /// `BYTE_ARRAY` or `FIXED_LEN_BYTE_ARRAY`.
     Bytes(Vec<u8>),

@@ -28,6 +28,7 @@ mod ledger;
 mod merge;
 mod naming;
 mod options;
+mod partitioning;
 mod place;
 mod plan;
 mod quarantine;
@@ -51,7 +52,7 @@ pub use compactor::{
     CommittedPlan, Compactor, CompactorBuilder, Door, DoorReport, EventOutcome, EventsHandled, Job, JobOutcome,
     JobReport, ReadView, Reconciled,
 };
-pub use data_file::{Bound, ColumnMetrics, DataFile, Datum};
+pub use data_file::{Bound, ColumnMetrics, DataFile, Datum, FilePartition};
 #[cfg(feature = "delta")]
 #[cfg_attr(docsrs, doc(cfg(feature = "delta")))]
 pub use delta::{DeltaCommitBuilder, DeltaOptions, DeltaSink, DeltaTables};
@@ -70,6 +71,7 @@ pub use merge::{
 pub use naming::DefaultFileNames;
 pub use naming::{BadName, ETag, FileName, FileNameParser, Namespace, NotSourceFile, ObjectKey, SourceFile, WriterId};
 pub use options::*;
+pub use partitioning::{Partitioner, partition_value};
 pub use place::Place;
 pub use plan::{Plan, PlannedSource, Window};
 pub use quarantine::QuarantineReason;

@@ -89,6 +89,7 @@ impl Merge {
             dir: Path::from("out"),
             stem: "bench".to_owned(),
             schema: batch(of, 0).schema(),
+            partitioner: None,
             key_value_metadata: Vec::new(),
             scratch: Some((Arc::clone(&store), Path::from("scratch"))),
         };

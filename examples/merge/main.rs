@@ -132,6 +132,7 @@ async fn merge_into(args: &Args) -> Result<Report, Failure> {
         dir,
         stem: args.stem.clone(),
         schema,
+        partitioner: None,
         key_value_metadata: Vec::new(),
         scratch: Some((Arc::clone(&store), scratch)),
     };

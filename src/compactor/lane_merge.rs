@@ -150,6 +150,7 @@ impl LaneWork {
             dir: layout.data_dir.clone(),
             stem: output_stem(lane, seq, attempt),
             schema: Arc::clone(&layout.schema),
+            partitioner: layout.partitioner.clone(),
             key_value_metadata: vec![
                 ("firnline.lane".to_owned(), lane.to_string()),
                 ("firnline.seq".to_owned(), seq.to_string()),

@@ -56,6 +56,7 @@ use crate::sink::{Entry, LanesInTable, Marker, Outcome, OutputFile, Settled, Tab
 ///             columns: vec![],
 ///             split_offsets: vec![4],
 ///             sorted: true,
+///             partition: None,
 ///         }],
 ///     },
 /// };

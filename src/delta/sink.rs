@@ -312,6 +312,7 @@ impl TableSink for DeltaSink {
             data_dir: self.log.root().clone().join("data"),
             metadata_dir: None,
             schema,
+            partitioner: None,
         })
     }
 

@@ -321,6 +321,7 @@ mod tests {
             columns: vec![metrics],
             split_offsets: Vec::new(),
             sorted: true,
+            partition: None,
         };
         serde_json::from_str(&file_stats(&file, &schema, &StatsColumns::default()).unwrap()).unwrap()
     }
@@ -472,6 +473,7 @@ mod tests {
             columns: vec![of(&["s", "a"]), of(&["l", "list", "element"])],
             split_offsets: Vec::new(),
             sorted: true,
+            partition: None,
         };
         let text = file_stats(&file, &schema, &StatsColumns::default()).unwrap();
         assert_eq!(

@@ -46,7 +46,7 @@ fn arrow_type(field_type: &Type) -> DataType {
     }
 }
 
-fn arrow_primitive(primitive: PrimitiveType) -> DataType {
+pub(super) fn arrow_primitive(primitive: PrimitiveType) -> DataType {
     match primitive {
         PrimitiveType::Boolean => DataType::Boolean,
         PrimitiveType::Int => DataType::Int32,

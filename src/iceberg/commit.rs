@@ -1,6 +1,6 @@
 //! From a table's state and a change to the files of the next snapshot. Pure: no I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::Schema as ArrowSchema;
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::arrow_schema::{fit_columns, new_schema};
 use super::catalog::{CatalogChange, CatalogTable};
+use super::datum::Datum;
 use super::error::invalid;
 use super::files::Root;
 use super::gate::check_append;
@@ -21,6 +22,7 @@ use super::metrics::MetricsConfig;
 use super::options::IcebergOptions;
 use super::partition::PartitionSpec;
 use super::partition_column::PartitionColumn;
+use super::partitioner::SpecPartitioner;
 use super::snapshot::{MAIN_BRANCH, Snapshot, SnapshotRef};
 use super::sorted::{new_sort_order, order_of_files};
 use super::summary::append_summary;
@@ -30,6 +32,7 @@ use super::version::FormatVersion;
 use crate::data_file::DataFile;
 use crate::error::Result;
 use crate::options::SortField;
+use crate::partitioning::Partitioner;
 use crate::sink::{Entry, LanesInTable, Marker, OutputFile, Settled, TableChange, TableCommit};
 use crate::time::Timestamp;
 
@@ -60,7 +63,7 @@ pub enum IcebergCommitStep {
         /// The marker.
         found: Option<Marker>,
     },
-    /// The files were written for other columns than the table has: they have to be written again.
+    /// The files were written for other columns or partitions than the table has: they have to be written again.
     Outdated {
         /// What does not fit.
         reason: String,
@@ -129,7 +132,8 @@ impl IcebergCommitBuilder {
         }
         check_append(table)?;
         let files = commit.files();
-        if let Some(reason) = misfit(table, &commit.change)? {
+        let partitioner = SpecPartitioner::of(table)?;
+        if let Some(reason) = misfit(table, partitioner.as_ref(), &commit.change)? {
             return Ok(IcebergCommitStep::Outdated { reason });
         }
         let current = match table.current_snapshot().map(|snapshot| &snapshot.manifest_list) {
@@ -230,7 +234,7 @@ impl IcebergCommitBuilder {
         files: &[DataFile],
     ) -> Result<BTreeMap<String, String>> {
         let parent = table.current_snapshot().map(|snapshot| &snapshot.summary);
-        let mut summary = append_summary(parent, files, usize::from(!files.is_empty()));
+        let mut summary = append_summary(parent, files, partitions(files));
         summary.insert("engine-name".to_owned(), self.options.engine_name.clone());
         summary.insert("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         summary.insert(marker::marker_key(commit.lane), marker::marker_text(&commit.marker()?));
@@ -254,7 +258,7 @@ fn change(base: &CatalogTable, commit: &TableCommit, snapshot: Snapshot) -> Resu
         properties.extend(old.map(|lane| (marker::superseded_key(*lane), "true".to_owned())));
     }
     let main = table.refs().get(MAIN_BRANCH);
-    let requirements = vec![
+    let mut requirements = vec![
         TableRequirement::AssertTableUuid {
             uuid: table.uuid().unwrap_or_default().to_owned(),
         },
@@ -263,6 +267,11 @@ fn change(base: &CatalogTable, commit: &TableCommit, snapshot: Snapshot) -> Resu
             snapshot_id: main.map(|main| main.snapshot_id),
         },
     ];
+    // The tuples of its files are of this spec.
+    if commit.files().iter().any(|file| file.partition.is_some()) {
+        let default_spec_id = table.default_spec().spec_id;
+        requirements.push(TableRequirement::AssertDefaultSpecId { default_spec_id });
+    }
     let reference = SnapshotRef {
         snapshot_id: snapshot.snapshot_id,
         ..main
@@ -300,12 +309,24 @@ fn settled(table: &TableMetadata, commit: &TableCommit) -> Result<Option<Iceberg
 }
 
 /// Why files cannot be added to a table that is there; those of a void have no need to fit.
-fn misfit(table: &TableMetadata, change: &TableChange) -> Result<Option<String>> {
+fn misfit(
+    table: &TableMetadata,
+    partitioner: Option<&SpecPartitioner>,
+    change: &TableChange,
+) -> Result<Option<String>> {
     let TableChange::Append { schema, files } = change else {
         return Ok(None);
     };
     fit_columns(table.schema(), schema)?;
+    let wanted = partitioner.map(Partitioner::id);
     for file in files {
+        let found = file.partition.as_ref().map(|partition| partition.spec.as_str());
+        if found != wanted {
+            return Ok(Some(format!(
+                "file is of another partition spec than the table. file=`{}` spec=`{found:?}` table=`{wanted:?}`",
+                file.path
+            )));
+        }
         for column in &file.columns {
             let field = table.schema().field_by_path(&column.path);
             if column.field_id.is_none() || field.map(|field| field.id) != column.field_id {
@@ -321,7 +342,7 @@ fn misfit(table: &TableMetadata, change: &TableChange) -> Result<Option<String>>
     Ok(None)
 }
 
-pub(super) fn header(table: &TableMetadata, spec: &PartitionSpec, snapshot_id: i64) -> Result<ManifestHeader> {
+fn header(table: &TableMetadata, spec: &PartitionSpec, snapshot_id: i64) -> Result<ManifestHeader> {
     let schema = table.schema();
     let fields = serde_json::to_value(spec).map_err(|e| invalid(format!("partition spec cannot be written: {e}")))?;
     Ok(ManifestHeader {
@@ -336,7 +357,7 @@ pub(super) fn header(table: &TableMetadata, spec: &PartitionSpec, snapshot_id: i
 }
 
 /// The parts of a spec's partition tuple.
-pub(super) fn columns(table: &TableMetadata, spec: &PartitionSpec) -> Result<Vec<PartitionColumn>> {
+fn columns(table: &TableMetadata, spec: &PartitionSpec) -> Result<Vec<PartitionColumn>> {
     let fields = spec.partition_type(table.schema())?.fields;
     let columns = fields.into_iter().map(|field| match field.field_type {
         Type::Primitive(primitive) => Ok(PartitionColumn {
@@ -350,6 +371,32 @@ pub(super) fn columns(table: &TableMetadata, spec: &PartitionSpec) -> Result<Vec
         ))),
     });
     columns.collect()
+}
+
+/// The partition tuple of a file that fits the table's spec.
+fn tuple(file: &DataFile, columns: &[PartitionColumn]) -> Result<Vec<Option<Datum>>> {
+    let Some(partition) = &file.partition else {
+        return Ok(vec![None; columns.len()]);
+    };
+    let wrong = || invalid(format!("file has no such partition. file=`{}`", file.path));
+    if partition.values.len() != columns.len() {
+        return Err(wrong());
+    }
+    let values = columns
+        .iter()
+        .zip(&partition.values)
+        .map(|(column, value)| match value {
+            None => Ok(None),
+            Some(value) => column.of_file(value).map(Some).ok_or_else(wrong),
+        });
+    values.collect()
+}
+
+/// How many partitions files belong to.
+fn partitions(files: &[DataFile]) -> usize {
+    // By their text, in which every value is told apart, NaN too.
+    let partitions: BTreeSet<String> = files.iter().map(|file| format!("{:?}", file.partition)).collect();
+    partitions.len()
 }
 
 /// The manifests that a commit writes.
@@ -374,11 +421,14 @@ impl NewManifests<'_> {
             manifests.insert(0, self.added(commit)?);
         }
         let config = ManifestMergeConfig::from_properties(self.table.properties());
-        let bins = if commit.files().is_empty() {
+        let bins: Vec<_> = if commit.files().is_empty() {
             // An empty append is to be cheap; the next one with files merges.
             manifests.into_iter().map(ManifestBin::Keep).collect()
         } else {
             plan_manifest_merge(manifests, &config)
+                .into_iter()
+                .flat_map(|bin| self.mergeable(bin))
+                .collect()
         };
         let missing: Vec<String> = bins
             .iter()
@@ -403,16 +453,34 @@ impl NewManifests<'_> {
         Ok(Ok(manifests))
     }
 
+    /// A bin as it can be merged: manifests of a spec whose columns are gone stay as they are.
+    fn mergeable(&self, bin: ManifestBin) -> Vec<ManifestBin> {
+        let ManifestBin::Merge(manifests) = bin else {
+            return vec![bin];
+        };
+        let spec = manifests.first().and_then(|first| self.spec(first.partition_spec_id));
+        if spec.is_none_or(|spec| columns(self.table, spec).is_ok()) {
+            return vec![ManifestBin::Merge(manifests)];
+        }
+        manifests.into_iter().map(ManifestBin::Keep).collect()
+    }
+
+    fn spec(&self, id: i32) -> Option<&PartitionSpec> {
+        self.table.partition_specs().iter().find(|spec| spec.spec_id == id)
+    }
+
     /// The manifest of the files that the commit adds.
     fn added(&mut self, commit: &TableCommit) -> Result<ManifestFile> {
         let (schema, spec) = (self.table.schema(), self.table.default_spec());
-        let mut writer = ManifestWriter::new(header(self.table, spec, self.naming.id)?)?;
+        let header = header(self.table, spec, self.naming.id)?;
+        let columns = header.columns.clone();
+        let mut writer = ManifestWriter::new(header)?;
         let metrics = MetricsConfig::from_properties(self.table.properties(), schema);
         let sort_order_id = order_of_files(self.table, &commit.sort_order);
         for file in commit.files() {
             let uri = self.builder.root.uri_of(&file.path)?;
             writer.add(ManifestDataFile {
-                partition: vec![None; spec.fields.len()],
+                partition: tuple(file, &columns)?,
                 sort_order_id: sort_order_id.filter(|_| file.sorted),
                 ..ManifestDataFile::from_parquet(file, uri, schema, &metrics)
             })?;
@@ -423,8 +491,7 @@ impl NewManifests<'_> {
     /// One manifest in the place of several.
     fn merged(&mut self, bin: &[ManifestFile], number: usize) -> Result<ManifestFile> {
         let spec_id = bin.first().map(|manifest| manifest.partition_spec_id);
-        let specs = self.table.partition_specs();
-        let spec = specs.iter().find(|spec| Some(spec.spec_id) == spec_id).ok_or_else(|| {
+        let spec = spec_id.and_then(|id| self.spec(id)).ok_or_else(|| {
             invalid(format!(
                 "manifest names a partition spec that is not there. spec=`{spec_id:?}`"
             ))

@@ -107,8 +107,12 @@ impl Datum {
 
 /// Two's complement, big-endian, as short as possible.
 pub(super) fn min_bytes(value: i128) -> Vec<u8> {
-    let bytes = value.to_be_bytes();
-    let sign = if value < 0 { 0xff } else { 0 };
+    shortest(&value.to_be_bytes()).to_vec()
+}
+
+/// The bytes of a number in big-endian two's complement without those that say nothing.
+pub(super) fn shortest(bytes: &[u8; 16]) -> &[u8] {
+    let sign = if i128::from_be_bytes(*bytes) < 0 { 0xff } else { 0 };
     let mut rest = bytes.as_slice();
     // A leading byte says nothing if the next one has the same sign.
     while let [first, tail @ ..] = rest {
@@ -117,7 +121,7 @@ pub(super) fn min_bytes(value: i128) -> Vec<u8> {
             _ => break,
         }
     }
-    rest.to_vec()
+    rest
 }
 
 /// The number that big-endian two's complement of any length stands for, `None` if it has more than 128 bits.

@@ -2,6 +2,7 @@
 
 use super::error::unsupported;
 use super::metadata::TableMetadata;
+use super::partitioner::SpecPartitioner;
 use super::snapshot::MAIN_BRANCH;
 use super::version::FormatVersion;
 use crate::error::Result;
@@ -34,14 +35,7 @@ pub(super) fn check_append(table: &TableMetadata) -> Result<()> {
     if main != current {
         return refuse("a current snapshot that is not that of main", &format!("{current:?}"));
     }
-    if !table.default_spec().is_unpartitioned() {
-        let names: Vec<_> = table
-            .default_spec()
-            .fields
-            .iter()
-            .map(|field| field.name.as_str())
-            .collect();
-        return refuse("writing by partition", &names.join(", "));
-    }
+    // Names a transform that is not known here.
+    SpecPartitioner::of(table)?;
     Ok(())
 }

@@ -36,6 +36,7 @@ mod murmur3;
 mod options;
 mod partition;
 mod partition_column;
+mod partitioner;
 mod schema;
 mod schema_json;
 mod sink;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::avro::Value;
 use super::datum::{Datum, from_big_endian};
 use super::types::PrimitiveType;
+use crate::data_file::Datum as FileDatum;
 
 /// A field of a partition spec as manifests see it: its id, its name, and the type of its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,21 @@ impl PartitionColumn {
             (PrimitiveType::Fixed(_) | PrimitiveType::Binary, Value::Bytes(bytes)) => Datum::Bytes(bytes),
             _ => return None,
         })
+    }
+
+    /// The value that a data file was written for, `None` if it is of another type.
+    pub(super) fn of_file(&self, value: &FileDatum) -> Option<Datum> {
+        let datum = match (self.primitive, value) {
+            (_, FileDatum::Boolean(value)) => Datum::Boolean(*value),
+            (_, FileDatum::Int32(value)) => Datum::Int(*value),
+            (_, FileDatum::Int64(value)) => Datum::Long(*value),
+            (_, FileDatum::Float(value)) => Datum::Float(*value),
+            (_, FileDatum::Double(value)) => Datum::Double(*value),
+            (PrimitiveType::Decimal { .. }, FileDatum::Bytes(bytes)) => Datum::Decimal(from_big_endian(bytes)?),
+            (PrimitiveType::String, FileDatum::Bytes(bytes)) => Datum::String(String::from_utf8(bytes.clone()).ok()?),
+            (_, FileDatum::Bytes(bytes)) => Datum::Bytes(bytes.clone()),
+        };
+        datum.is_of(self.primitive).then_some(datum)
     }
 
     /// The value as a file holds it, `None` if it is not one of this column.

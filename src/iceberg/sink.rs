@@ -11,7 +11,7 @@ use object_store::path::Path;
 use super::arrow_schema::{arrow_schema, fit_columns, new_schema};
 use super::canonical::canonical_schema;
 use super::catalog::{Catalog, CatalogOutcome, CatalogTable};
-use super::commit::{IcebergCommit, IcebergCommitBuilder, IcebergCommitStep, columns};
+use super::commit::{IcebergCommit, IcebergCommitBuilder, IcebergCommitStep};
 use super::confirm::{entry_snapshot, is_in_history};
 use super::error::invalid;
 use super::files::{Root, TableFiles};
@@ -21,11 +21,13 @@ use super::manifest_list::{ManifestContent, ManifestFile, read_manifest_list};
 use super::marker;
 use super::metadata::TableMetadata;
 use super::options::IcebergOptions;
+use super::partitioner::SpecPartitioner;
 use super::snapshot::Snapshot;
 use super::version::FormatVersion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{LaneId, Randomness, SystemRandomness};
 use crate::options::SortField;
+use crate::partitioning::Partitioner;
 use crate::quarantine::QuarantineReason;
 use crate::schema::strip_metadata;
 use crate::sink::{
@@ -153,7 +155,7 @@ impl IcebergSink {
             (Some(snapshot), _) => Some(Entry {
                 version: snapshot.snapshot_id.cast_unsigned(),
                 outputs: match marker.outcome {
-                    Outcome::Data => self.added_by(table, snapshot).await?,
+                    Outcome::Data => self.added_by(snapshot).await?,
                     Outcome::Void => Vec::new(),
                 },
             }),
@@ -174,13 +176,13 @@ impl IcebergSink {
     }
 
     /// The files that a snapshot has added.
-    async fn added_by(&self, table: &TableMetadata, snapshot: &Snapshot) -> Result<Vec<OutputFile>> {
+    async fn added_by(&self, snapshot: &Snapshot) -> Result<Vec<OutputFile>> {
         let id = snapshot.snapshot_id;
         let mut files = Vec::new();
         for manifest in self.manifests(snapshot).await? {
             let is_new = manifest.added_snapshot_id == id && manifest.added_files_count != Some(0);
             if is_new && manifest.content == ManifestContent::Data {
-                self.each_file(table, &manifest, |status, snapshot_id, file| {
+                self.each_file(&manifest, |status, snapshot_id, file| {
                     if status == EntryStatus::Added && snapshot_id == id {
                         files.push(file);
                     }
@@ -202,7 +204,7 @@ impl IcebergSink {
                 break;
             }
             if manifest.content == ManifestContent::Data && manifest.has_live_files() {
-                self.each_file(table, &manifest, |status, _, file| {
+                self.each_file(&manifest, |status, _, file| {
                     if status != EntryStatus::Deleted {
                         wanted.remove(file.path.as_str());
                     }
@@ -216,22 +218,12 @@ impl IcebergSink {
     /// Hands out the files of a manifest: what became of each, in which snapshot, and the file.
     async fn each_file(
         &self,
-        table: &TableMetadata,
         manifest: &ManifestFile,
         mut visit: impl FnMut(EntryStatus, i64, OutputFile) + Send,
     ) -> Result<()> {
         let bytes = self.files.read(&manifest.path).await?;
-        let spec = table
-            .partition_specs()
-            .iter()
-            .find(|spec| spec.spec_id == manifest.partition_spec_id)
-            .ok_or_else(|| {
-                let (id, path) = (manifest.partition_spec_id, &manifest.path);
-                invalid(format!(
-                    "manifest names a partition spec that is not there. spec=`{id}` object=`{path}`"
-                ))
-            })?;
-        for entry in ManifestReader::new(&bytes, manifest, &columns(table, spec)?)? {
+        // Of which partition is not asked: an old spec may be of columns that are gone.
+        for entry in ManifestReader::new(&bytes, manifest, &[])? {
             let entry = entry?;
             // What lies in another store is nobody's output here.
             let Ok(path) = self.files.root().path_of(&entry.data_file.file_path) else {
@@ -306,14 +298,15 @@ impl TableSink for IcebergSink {
             }
             self.check_location(table.as_ref())?;
         }
-        let columns = match table {
+        let (columns, partitioner) = match table {
             Some(table) => {
                 fit_columns(table.metadata.schema(), schema)?;
-                arrow_schema(table.metadata.schema())
+                let partitioner = SpecPartitioner::of(&table.metadata)?;
+                (arrow_schema(table.metadata.schema()), partitioner)
             }
             None => {
                 self.new_version()?;
-                arrow_schema(&new_schema(schema)?)
+                (arrow_schema(&new_schema(schema)?), None)
             }
         };
         Ok(TableLayout {
@@ -321,6 +314,7 @@ impl TableSink for IcebergSink {
             data_dir: self.files.data_dir(),
             metadata_dir: Some(self.files.metadata_dir()),
             schema: columns,
+            partitioner: partitioner.map(|partitioner| Arc::new(partitioner) as Arc<dyn Partitioner>),
         })
     }
 
@@ -387,7 +381,7 @@ impl TableSink for IcebergSink {
         if let Some(snapshot) = entry_snapshot(table, decision.lane, &expected) {
             let id = snapshot.snapshot_id;
             if is_in_history(table, id) {
-                let added = self.added_by(table, snapshot).await?;
+                let added = self.added_by(snapshot).await?;
                 let paths = |outputs: &[OutputFile]| outputs.iter().map(|o| o.path.clone()).collect::<BTreeSet<_>>();
                 if paths(&added) == paths(&decision.outputs) {
                     return Ok(Confirmation::Confirmed);

@@ -56,6 +56,7 @@ mod tests {
             columns: Vec::new(),
             split_offsets: Vec::new(),
             sorted: false,
+            partition: None,
         }
     }
 

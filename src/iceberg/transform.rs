@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::datum::{Datum, min_bytes};
+use super::datum::{Datum, shortest};
 use super::error::SpecError;
 use super::murmur3::murmur3_x86_32;
 use super::types::{PrimitiveType, argument};
@@ -102,17 +102,12 @@ impl Transform {
         }
         let result = match self {
             Self::Identity => Some(value.clone()),
-            Self::Bucket(buckets) => hash(source, value).map(|hash| Datum::Int((hash & i32::MAX) % buckets)),
+            Self::Bucket(buckets) => hash(source, value).map(|hash| Datum::Int(bucket(hash, *buckets))),
             Self::Truncate(width) => truncate(*width, value),
-            Self::Year => days(source, value).map(|days| civil(days).0 - 1970).and_then(int),
-            Self::Month => days(source, value)
-                .map(|days| {
-                    let (year, month) = civil(days);
-                    (year - 1970) * 12 + month - 1
-                })
-                .and_then(int),
+            Self::Year => days(source, value).map(year).and_then(int),
+            Self::Month => days(source, value).map(month).and_then(int),
             Self::Day => days(source, value).and_then(int),
-            Self::Hour => micros(source, value).map(|us| us.div_euclid(US_PER_HOUR)).and_then(int),
+            Self::Hour => micros(source, value).map(hour_of_micros).and_then(int),
             Self::Unknown(_) | Self::Void => None,
         };
         Ok(Some(result.ok_or_else(|| wrong("out of range"))?))
@@ -165,7 +160,7 @@ fn int(value: i64) -> Option<Datum> {
 /// Microseconds since 1970 of a timestamp, rounded down.
 fn micros(source: PrimitiveType, value: &Datum) -> Option<i64> {
     match (source, value) {
-        (PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs, Datum::Long(ns)) => Some(ns.div_euclid(1_000)),
+        (PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs, Datum::Long(ns)) => Some(micros_of_nanos(*ns)),
         (_, Datum::Long(us)) => Some(*us),
         _ => None,
     }
@@ -174,8 +169,79 @@ fn micros(source: PrimitiveType, value: &Datum) -> Option<i64> {
 fn days(source: PrimitiveType, value: &Datum) -> Option<i64> {
     match value {
         Datum::Int(days) => Some(i64::from(*days)),
-        _ => micros(source, value).map(|us| us.div_euclid(US_PER_DAY)),
+        _ => micros(source, value).map(day_of_micros),
     }
+}
+
+/// The bucket of a hash.
+pub(super) fn bucket(hash: i32, buckets: i32) -> i32 {
+    (hash & i32::MAX).checked_rem(buckets).unwrap_or(0)
+}
+
+/// The hash of whole numbers, dates and times.
+pub(super) fn hash_long(value: i64) -> i32 {
+    murmur3_x86_32(&value.to_le_bytes())
+}
+
+/// The hash of an unscaled decimal.
+pub(super) fn hash_decimal(unscaled: i128) -> i32 {
+    murmur3_x86_32(shortest(&unscaled.to_be_bytes()))
+}
+
+/// Microseconds of nanoseconds, rounded down.
+pub(super) fn micros_of_nanos(ns: i64) -> i64 {
+    ns.div_euclid(1_000)
+}
+
+/// The day of a time in microseconds.
+pub(super) fn day_of_micros(us: i64) -> i64 {
+    us.div_euclid(US_PER_DAY)
+}
+
+/// The hour of a time in microseconds.
+pub(super) fn hour_of_micros(us: i64) -> i64 {
+    us.div_euclid(US_PER_HOUR)
+}
+
+/// The years from 1970 to the year of a day.
+pub(super) fn year(days: i64) -> i64 {
+    civil(days).0 - 1970
+}
+
+/// The months from 1970 to the month of a day.
+pub(super) fn month(days: i64) -> i64 {
+    let (year, month) = civil(days);
+    (year - 1970) * 12 + month - 1
+}
+
+// As Java does, values wrap that are less than a width above the least one.
+
+/// An `int` cut to a width.
+pub(super) fn truncate_int(value: i32, width: i32) -> i32 {
+    value.wrapping_sub(value.checked_rem_euclid(width).unwrap_or(0))
+}
+
+/// A `long` cut to a width.
+pub(super) fn truncate_long(value: i64, width: i32) -> i64 {
+    value.wrapping_sub(value.checked_rem_euclid(width.into()).unwrap_or(0))
+}
+
+/// An unscaled decimal cut to a width.
+pub(super) fn truncate_decimal(value: i128, width: i32) -> i128 {
+    value.wrapping_sub(value.checked_rem_euclid(width.into()).unwrap_or(0))
+}
+
+/// The first code points of a text.
+pub(super) fn truncate_text(text: &str, length: usize) -> &str {
+    match text.char_indices().nth(length) {
+        Some((end, _)) => text.get(..end).unwrap_or(text),
+        None => text,
+    }
+}
+
+/// The first bytes.
+pub(super) fn truncate_bytes(bytes: &[u8], length: usize) -> &[u8] {
+    bytes.get(..length).unwrap_or(bytes)
 }
 
 /// Year and month of a day, in the proleptic Gregorian calendar.
@@ -196,10 +262,10 @@ fn civil(days: i64) -> (i64, i64) {
 /// The hash of appendix B.
 fn hash(source: PrimitiveType, value: &Datum) -> Option<i32> {
     Some(match value {
-        Datum::Int(value) => murmur3_x86_32(&i64::from(*value).to_le_bytes()),
-        Datum::Long(_) if is_timestamp(source) => murmur3_x86_32(&micros(source, value)?.to_le_bytes()),
-        Datum::Long(value) => murmur3_x86_32(&value.to_le_bytes()),
-        Datum::Decimal(unscaled) => murmur3_x86_32(&min_bytes(*unscaled)),
+        Datum::Int(value) => hash_long((*value).into()),
+        Datum::Long(_) if is_timestamp(source) => hash_long(micros(source, value)?),
+        Datum::Long(value) => hash_long(*value),
+        Datum::Decimal(unscaled) => hash_decimal(*unscaled),
         Datum::String(text) => murmur3_x86_32(text.as_bytes()),
         Datum::Bytes(bytes) => murmur3_x86_32(bytes),
         Datum::Boolean(_) | Datum::Float(_) | Datum::Double(_) => return None,
@@ -209,12 +275,11 @@ fn hash(source: PrimitiveType, value: &Datum) -> Option<i32> {
 fn truncate(width: i32, value: &Datum) -> Option<Datum> {
     let length = usize::try_from(width).ok()?;
     Some(match value {
-        // As Java does, values wrap that are less than a width above the least one.
-        Datum::Int(value) => Datum::Int(value.wrapping_sub(value.rem_euclid(width))),
-        Datum::Long(value) => Datum::Long(value.wrapping_sub(value.rem_euclid(i64::from(width)))),
-        Datum::Decimal(unscaled) => Datum::Decimal(unscaled.wrapping_sub(unscaled.rem_euclid(i128::from(width)))),
-        Datum::String(text) => Datum::String(text.chars().take(length).collect()),
-        Datum::Bytes(bytes) => Datum::Bytes(bytes.get(..length).unwrap_or(bytes).to_vec()),
+        Datum::Int(value) => Datum::Int(truncate_int(*value, width)),
+        Datum::Long(value) => Datum::Long(truncate_long(*value, width)),
+        Datum::Decimal(unscaled) => Datum::Decimal(truncate_decimal(*unscaled, width)),
+        Datum::String(text) => Datum::String(truncate_text(text, length).to_owned()),
+        Datum::Bytes(bytes) => Datum::Bytes(truncate_bytes(bytes, length).to_vec()),
         Datum::Boolean(_) | Datum::Float(_) | Datum::Double(_) => return None,
     })
 }

@@ -33,6 +33,12 @@ pub enum MergeError {
         /// What the store said.
         source: Error,
     },
+    /// Rows could not be put into partitions.
+    #[error("rows cannot be partitioned")]
+    Partition {
+        /// What the partitioner said.
+        source: Error,
+    },
     /// An intermediate file could not be written or read.
     #[error("scratch file could not be written or read")]
     Scratch {
@@ -64,9 +70,10 @@ impl MergeError {
             Self::Budget { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Internal { .. } => ErrorKind::Internal,
             Self::Source { .. } => ErrorKind::Data,
-            Self::Output { source } | Self::Scratch { source } | Self::SourceUnavailable { source, .. } => {
-                source.kind()
-            }
+            Self::Output { source }
+            | Self::Partition { source }
+            | Self::Scratch { source }
+            | Self::SourceUnavailable { source, .. } => source.kind(),
         }
     }
 

@@ -4,6 +4,7 @@
 //!  footer ──► chain ──► job ──────────► merging ───────────► output ──► upload
 //!  (claims    (what     (allotments,    (input ► kway ►      (row       (equal
 //!   checked)   follows)  passes)         gather)              groups)    parts)
+//!                                                       └──► fan out ──► one output per partition
 //! ```
 //!
 //! What counts against the budget, beside bytes and rows: the state of codecs (zstd keeps about 100 KiB for every
@@ -21,9 +22,11 @@ mod ahead;
 mod at_once;
 mod budget;
 mod chain;
+mod cut;
 mod decode;
 mod encodings;
 mod error;
+mod fan_out;
 mod fetch;
 mod floats;
 mod footer;
@@ -62,16 +65,18 @@ pub use footer::{SourceFooter, read_footer};
 pub use options::{DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 pub(crate) use order::is_sortable;
 
+use self::fan_out::Outputs;
 use self::hash::RowHash;
 use self::input::{Input, Origin, Plan};
 use self::job::{Fit, Job};
 use self::merging::{Merging, Stop};
-use self::output::{Output, OutputOptions, location};
+use self::output::{OutputOptions, location};
 use self::passes::Scratch;
 use self::reader::InputReader;
 pub(crate) use self::sources::Sources;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
+use crate::partitioning::Partitioner;
 use crate::schema::strip_metadata;
 
 /// A source to be merged. Among rows with equal keys those of the lesser (writer, sequence) come first, then
@@ -99,6 +104,8 @@ pub struct MergeTarget {
     /// type `Null`. Those of an input without rows do not matter. Metadata named `PARQUET:field_id` become the ids
     /// of the columns.
     pub schema: SchemaRef,
+    /// How files are cut by partition; `None`: they are not.
+    pub partitioner: Option<Arc<dyn Partitioner>>,
     /// Key-value metadata of every file.
     pub key_value_metadata: Vec<(String, String)>,
     /// Store and directory of intermediate files; without one, a merge that does not fit the budget at once
@@ -125,7 +132,8 @@ impl<T: MergeObserver + ?Sized> MergeObserver for Arc<T> {
 /// What a merge has written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MergeOutput {
-    /// The files, in order; none if no input had a row.
+    /// The files, in order; none if no input had a row. Those of one partition are in order, and stand among those of
+    /// others.
     pub files: Vec<DataFile>,
     /// Rows of the files, which are those of the inputs.
     pub rows: u64,
@@ -193,7 +201,7 @@ impl ParquetMerger {
     ) -> Result<MergeOutput, MergeError> {
         let mut job = Job::new(&self.options, sources, &strip_metadata(&target.schema));
         let shares = job.shares();
-        let mut output = Output::new(OutputOptions {
+        let options = OutputOptions {
             store: Arc::clone(&target.store),
             dir: target.dir.clone(),
             stem: target.stem.clone(),
@@ -209,7 +217,8 @@ impl ParquetMerger {
             is_scratch: false,
             encodings: job.encodings.clone(),
             memory: job.memory.clone(),
-        })?;
+        };
+        let mut output = Outputs::new(options, target.partitioner.as_ref())?;
         let mut scratch = target
             .scratch
             .clone()
@@ -358,7 +367,7 @@ impl ParquetMerger {
 /// One try at a merge, with what is known of its inputs so far.
 async fn attempt(
     job: &Job,
-    output: &mut Output,
+    output: &mut Outputs,
     scratch: Option<&mut Scratch>,
     observer: &dyn MergeObserver,
 ) -> Result<(Vec<DataFile>, Plan), Stop> {

@@ -22,7 +22,7 @@ use super::metrics::FileMetrics;
 use super::row_group::{ColumnRows, Manner, Rows, encode_column, encoding, size};
 use super::step::yield_now;
 use super::upload::{Pending, Upload};
-use crate::data_file::DataFile;
+use crate::data_file::{DataFile, FilePartition};
 use crate::options::{Codec, SortField};
 
 /// Most rows that are encoded between two turns of the executor.
@@ -64,11 +64,14 @@ pub(super) struct Output {
     properties: WriterPropertiesPtr,
     manner: Manner,
     next_part: u32,
+    /// The partition of the files that are opened next.
+    partition: Option<FilePartition>,
     file: Option<OpenFile>,
     files: Vec<DataFile>,
 }
 
-struct OpenFile {
+pub(super) struct OpenFile {
+    partition: Option<FilePartition>,
     upload: Upload,
     writer: SerializedFileWriter<Pending>,
     factory: ArrowRowGroupWriterFactory,
@@ -86,10 +89,62 @@ impl std::fmt::Debug for OpenFile {
     }
 }
 
-struct OpenGroup {
+/// A row group under construction.
+pub(super) struct OpenGroup {
     content: Rows,
     rows: usize,
     held: Held,
+}
+
+impl OpenGroup {
+    fn new(content: Rows, memory: &Memory) -> Self {
+        Self {
+            content,
+            rows: 0,
+            held: memory.hold(0),
+        }
+    }
+
+    /// One that is encoded at its end, of rows that have their memory to themselves. Needs no open file until then;
+    /// the encoder is counted elsewhere.
+    pub(super) fn gathered(options: &OutputOptions) -> Self {
+        Self::new(Rows::gathered(&options.schema), &options.memory)
+    }
+
+    pub(super) fn add(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
+        self.content.add(rows)?;
+        self.rows += rows.num_rows();
+        self.held.resize(self.content.memory_size());
+        Ok(())
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> u64 {
+        self.held.bytes()
+    }
+
+    /// Whether it is to be ended, in the file that it is for, if that is open.
+    pub(super) fn is_full(&self, file: Option<&OpenFile>, options: &OutputOptions) -> bool {
+        let held = self.held.bytes();
+        let (written, (before, after)) = file.map_or((0, (1, 1)), |file| (file.written(), file.ratio));
+        let encoded = self.content.encoded_size().unwrap_or_else(|| {
+            let bytes = u128::from(held) * u128::from(after) / u128::from(before.max(1));
+            u64::try_from(bytes).unwrap_or(held)
+        });
+        // Room for one more step, which is not known yet.
+        held >= options.row_group_bytes / STEPS * (STEPS - 1)
+            || self.rows >= options.row_group_rows
+            || written.saturating_add(encoded) >= options.target_file_size
+    }
+}
+
+impl std::fmt::Debug for OpenGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenGroup")
+            .field("rows", &self.rows)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Output {
@@ -106,6 +161,7 @@ impl Output {
             parquet: Arc::new(parquet),
             properties,
             next_part: 0,
+            partition: None,
             file: None,
             files: Vec::new(),
         })
@@ -119,7 +175,7 @@ impl Output {
         let mut start = 0;
         while start < rows.num_rows() {
             if self.file.is_none() {
-                self.file = Some(self.open()?);
+                self.file = Some(self.open(self.partition.clone())?);
             }
             let Some(file) = &mut self.file else {
                 return Err(MergeError::internal("no open file"));
@@ -135,14 +191,25 @@ impl Output {
             if full {
                 file.close_group(&self.parquet, &self.properties, &self.options.schema)
                     .await?;
-                let groups = file.writer.flushed_row_groups().len();
-                if file.writer.bytes_written() as u64 >= self.options.target_file_size
-                    || groups >= self.options.file_row_groups
-                {
+                if file.is_at_target(&self.options) {
                     self.close().await?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Writes a row group into a file that [`Output::open`] has started.
+    pub(super) async fn write_group(&mut self, file: &mut OpenFile, group: OpenGroup) -> Result<(), MergeError> {
+        file.group = Some(group);
+        file.close_group(&self.parquet, &self.properties, &self.options.schema)
+            .await
+    }
+
+    /// Ends the file being written: what follows belongs to `partition`.
+    pub(super) async fn turn_to(&mut self, partition: FilePartition) -> Result<(), MergeError> {
+        self.close().await?;
+        self.partition = Some(partition);
         Ok(())
     }
 
@@ -155,8 +222,8 @@ impl Output {
     /// Gives up the file being written, so that other content can begin. Part numbers go on: no name is used
     /// twice.
     pub(super) async fn abort(&mut self) {
-        if let Some(mut file) = self.file.take() {
-            file.upload.abort().await;
+        if let Some(file) = self.file.take() {
+            file.abort().await;
         }
     }
 
@@ -166,7 +233,12 @@ impl Output {
         std::mem::take(&mut self.files)
     }
 
-    fn open(&mut self) -> Result<OpenFile, MergeError> {
+    pub(super) fn options(&self) -> &OutputOptions {
+        &self.options
+    }
+
+    /// Starts a file, under the next name.
+    pub(super) fn open(&mut self, partition: Option<FilePartition>) -> Result<OpenFile, MergeError> {
         let options = &self.options;
         let path = options
             .dir
@@ -187,6 +259,7 @@ impl Output {
         .map_err(encoding)?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&options.schema));
         Ok(OpenFile {
+            partition,
             upload,
             writer,
             factory,
@@ -197,9 +270,14 @@ impl Output {
     }
 
     async fn close(&mut self) -> Result<(), MergeError> {
-        let Some(mut file) = self.file.take() else {
-            return Ok(());
-        };
+        match self.file.take() {
+            Some(file) => self.close_file(file).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a file that [`Output::open`] has started.
+    pub(super) async fn close_file(&mut self, mut file: OpenFile) -> Result<(), MergeError> {
         let closed = file.close(&self.parquet, &self.properties, &self.options.schema).await;
         match closed {
             Ok(metadata) => {
@@ -218,36 +296,45 @@ impl Output {
 impl OpenFile {
     /// Adds a few rows. Returns whether the row group is full.
     fn write(&mut self, options: &OutputOptions, manner: Manner, rows: &RecordBatch) -> Result<bool, MergeError> {
-        let group = match &mut self.group {
+        let mut group = match self.group.take() {
             Some(group) => group,
-            none => {
-                let number = self.writer.flushed_row_groups().len();
-                none.insert(OpenGroup {
-                    content: match manner {
-                        Manner::AtOnce => {
-                            let columns = self.factory.create_column_writers(number).map_err(encoding)?;
-                            Rows::encoded(columns, options.codec)
-                        }
-                        Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
-                    },
-                    rows: 0,
-                    held: options.memory.hold(0),
-                })
+            None => {
+                let content = match manner {
+                    Manner::AtOnce => {
+                        let number = self.writer.flushed_row_groups().len();
+                        let columns = self.factory.create_column_writers(number).map_err(encoding)?;
+                        Rows::encoded(columns, options.codec)
+                    }
+                    Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
+                };
+                OpenGroup::new(content, &options.memory)
             }
         };
-        group.content.add(rows)?;
-        group.rows += rows.num_rows();
-        let held = group.content.memory_size();
-        group.held.resize(held);
-        let encoded = group.content.encoded_size().unwrap_or_else(|| {
-            let (before, after) = self.ratio;
-            let bytes = u128::from(held) * u128::from(after) / u128::from(before.max(1));
-            u64::try_from(bytes).unwrap_or(held)
-        });
-        let file = (self.writer.bytes_written() as u64).saturating_add(encoded);
-        // Room for one more step, which is not known yet.
-        let full = held >= options.row_group_bytes / STEPS * (STEPS - 1);
-        Ok(full || group.rows >= options.row_group_rows || file >= options.target_file_size)
+        group.add(rows)?;
+        let is_full = group.is_full(Some(self), options);
+        self.group = Some(group);
+        Ok(is_full)
+    }
+
+    /// Whether it is as large as files are to be.
+    pub(super) fn is_at_target(&self, options: &OutputOptions) -> bool {
+        let groups = self.writer.flushed_row_groups().len();
+        self.written() >= options.target_file_size || groups >= options.file_row_groups
+    }
+
+    /// Bytes of the row groups that are ended.
+    pub(super) fn written(&self) -> u64 {
+        self.writer.bytes_written() as u64
+    }
+
+    /// Bytes that wait to be uploaded.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.upload.pending_bytes()
+    }
+
+    /// Gives it up.
+    pub(super) async fn abort(mut self) {
+        self.upload.abort().await;
     }
 
     /// Encodes the row group to its end and hands it to the upload, chunk by chunk.
@@ -331,6 +418,7 @@ fn data_file(file: OpenFile, metadata: &ParquetMetaData, sorted: bool) -> DataFi
         columns: file.metrics.into_columns(),
         split_offsets: offsets.collect(),
         sorted,
+        partition: file.partition,
     }
 }
 

@@ -41,6 +41,11 @@ impl Manner {
     }
 }
 
+/// What it takes to encode columns one after the other.
+pub(super) fn one_encoder_bytes(codec: Codec) -> u64 {
+    encoder_bytes(codec) + DICTIONARY_BYTES
+}
+
 /// Rows of a row group, encoded or not.
 pub(super) enum Rows {
     Encoded {
@@ -54,8 +59,11 @@ pub(super) enum Rows {
         /// Rows that are to become a piece.
         recent: Vec<RecordBatch>,
         recent_rows: usize,
+        recent_bytes: u64,
         bytes: u64,
         beside: u64,
+        /// Whether recent rows have their memory to themselves.
+        is_own: bool,
     },
 }
 
@@ -70,8 +78,23 @@ impl Rows {
             columns: vec![Vec::new(); schema.fields().len()],
             recent: Vec::new(),
             recent_rows: 0,
+            recent_bytes: 0,
             bytes: 0,
-            beside: encoder_bytes(codec) + DICTIONARY_BYTES,
+            beside: one_encoder_bytes(codec),
+            is_own: false,
+        }
+    }
+
+    /// Rows that have their memory to themselves; the encoder is counted elsewhere.
+    pub(super) fn gathered(schema: &Schema) -> Self {
+        Self::Raw {
+            columns: vec![Vec::new(); schema.fields().len()],
+            recent: Vec::new(),
+            recent_rows: 0,
+            recent_bytes: 0,
+            bytes: 0,
+            beside: 0,
+            is_own: true,
         }
     }
 
@@ -88,14 +111,21 @@ impl Rows {
                 columns,
                 recent,
                 recent_rows,
+                recent_bytes,
                 bytes,
+                is_own,
                 ..
             } => {
                 *recent_rows += rows.num_rows();
+                *recent_bytes += if *is_own {
+                    rows.get_array_memory_size() as u64
+                } else {
+                    size(rows)
+                };
                 recent.push(rows.clone());
                 if *recent_rows >= PIECE_ROWS {
                     *bytes = bytes.saturating_add(store(columns, recent)?);
-                    *recent_rows = 0;
+                    (*recent_rows, *recent_bytes) = (0, 0);
                 }
                 Ok(())
             }
@@ -110,10 +140,11 @@ impl Rows {
                 beside.saturating_add(told as u64)
             }
             Self::Raw {
-                recent, bytes, beside, ..
-            } => recent.iter().fold(bytes.saturating_add(*beside), |sum, rows| {
-                sum.saturating_add(size(rows))
-            }),
+                recent_bytes,
+                bytes,
+                beside,
+                ..
+            } => bytes.saturating_add(*beside).saturating_add(*recent_bytes),
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) const MIN_PART_BYTES: u64 = 5 << 20;
 const USUAL_PARTS: u64 = 4_096;
 /// What is written is kept in pieces of this size: one buffer that grows would take three times what it holds.
 const PIECE_BYTES: usize = 256 << 10;
+/// The first pieces are smaller: many objects may be open, and most of them small.
+const FIRST_PIECE_BYTES: usize = 8 << 10;
 
 /// The size of the parts of an object that is expected to have `size` bytes.
 pub(super) fn part_size(size: u64) -> u64 {
@@ -48,6 +50,11 @@ impl Upload {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Bytes that were written and not uploaded yet.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pending.len() as u64
     }
 
     /// Where the object's bytes are written to.
@@ -156,7 +163,8 @@ impl Pieces {
         self.length += bytes.len();
         while !bytes.is_empty() {
             if self.last.capacity() == self.last.len() {
-                let full = std::mem::replace(&mut self.last, BytesMut::with_capacity(PIECE_BYTES));
+                let piece = BytesMut::with_capacity(self.length.clamp(FIRST_PIECE_BYTES, PIECE_BYTES));
+                let full = std::mem::replace(&mut self.last, piece);
                 if !full.is_empty() {
                     self.full.push_back(full.freeze());
                 }

@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::ids::{AttemptId, HashPrefix, LaneId, PlanHash, Seq};
 use crate::naming::Namespace;
 use crate::options::SortField;
+use crate::partitioning::Partitioner;
 use crate::quarantine::QuarantineReason;
 use crate::time::Timestamp;
 
@@ -120,6 +121,8 @@ pub struct TableLayout {
     /// The columns of the files to be written, in the table's order and types, and with its column ids as
     /// metadata `PARQUET:field_id` where the format has such.
     pub schema: SchemaRef,
+    /// How the files are cut by partition; `None` where the table is not partitioned.
+    pub partitioner: Option<Arc<dyn Partitioner>>,
 }
 
 /// Whether an entry put a plan's rows into the table.
@@ -312,7 +315,8 @@ pub enum CommitOutcome {
     Committed(Entry),
     /// Too many others committed at the same time: try again after a pause.
     Contended,
-    /// The files were written for columns that the table does not have: merge again, for the table as it is.
+    /// The files were written for columns or partitions that the table does not have: merge again, for the table as
+    /// it is.
     Outdated {
         /// What does not fit.
         reason: String,

@@ -212,5 +212,84 @@ def taken_over(host):
     host.check("users", pa.concat_tables([before.slice(0, 20), ours]), foreign=True)
 
 
+@scenario
+def partitioned(host):
+    """tables that PyIceberg has partitioned in every way are appended to by partition, and keep all that they have"""
+    ours = iceberg_tables.rows(20, 40, times=False)
+    for one, version in host.versions():
+        names = list(iceberg_tables.PARTS)
+        for name in names if version == 2 or host.effort is FULL else names[::5]:
+            location = iceberg_tables.partitioned(one.tables, name)
+            before, has_rows = take_out(location, version), iceberg_tables.PARTS[name][1]
+            write_source(one, name, 0, ours.slice(0, 25))
+            write_source(one, name, 1, ours.slice(25))
+            one.compact("--grace", "1h", "--drain", sort_key="id")
+            findings = lint(one.table(name), foreign=True)
+            assert findings == [], "\n".join(findings)
+            table, theirs = Table(one.table(name)), iceberg_tables.rows(0, 20, times=False).slice(0, 10)
+            expected = pa.concat_tables([theirs, ours] if has_rows else [ours])
+            check_rows(table, expected, by_partition(table, one.effort))
+            assert_kept(before, table.document)
+            mine = [entry for entry in table.entries() if entry.snapshot == table.current]
+            assert {entry.spec for entry in mine} == {table.document["default-spec-id"]}, name
+            # In the table's own order, which is ours.
+            assert {entry.file[140] for entry in mine} == {1}, name
+
+
+@scenario
+def evolved(host):
+    """tables of PyIceberg that have been partitioned in several ways, of changing columns, with merged manifests"""
+    for one, version in host.versions() if host.effort is FULL else host.versions()[:1]:
+        made = iceberg_tables.make(one.home / "theirs", times=False)
+        one.tables = one.home / "theirs" / "tables" / "n"
+        for name, location in made.items():
+            location = pathlib.Path(location.removeprefix("file://"))
+            before, ours = take_out(location, version), iceberg_tables.rows(200, 20, times=False)
+            if name == "evolved":
+                ours = ours.drop_columns(["flag"]).append_column("new", pa.array(["n"] * 20))
+                ours = ours.rename_columns([{"s": "text"}.get(column, column) for column in ours.column_names])
+                ours = ours.set_column(ours.column_names.index("n"), "n", ours["n"].cast(pa.int64()))
+            rows_before = len(Raw(Table(one.table(name))).rows())
+            write_source(one, name, 0, ours)
+            one.compact("--grace", "1h", "--drain", sort_key="id")
+            table = Table(one.table(name))
+            findings = lint(one.table(name), foreign=True)
+            assert findings == [], "\n".join(findings)
+            assert_kept(before, table.document)
+            assert len(Raw(table).rows()) == rows_before + 20, name
+            wrong = compare(table, **by_partition(table, one.effort), tell=lambda line: None)
+            assert wrong == [], "\n".join(wrong)
+
+
+def by_partition(table, effort):
+    """Filters on the columns that a table was ever partitioned by; on one of them where little is compared."""
+    parted = [leaf for leaf in table.columns if table.transforms(leaf)]
+    parted = parted if effort is FULL else parted[:1]
+    return {**effort, "columns": lambda leaf: leaf in parted}
+
+
+def take_out(location, version):
+    """Takes a table out of its catalog, and makes it one of a format version; its metadata."""
+    document = json.loads(location.read_text())
+    if version == 3:
+        document.update({"format-version": 3, "next-row-id": 0})
+    (location.parent / "v1.metadata.json").write_text(json.dumps(document))
+    return document
+
+
+def assert_kept(before, after):
+    """All that a table had is still there."""
+    for key in ("table-uuid", "location", "schemas", "partition-specs", "sort-orders", "statistics", "format-version"):
+        assert (after.get(key) or []) == (before.get(key) or []), f"{key}: {after.get(key)} instead of {before.get(key)}"
+    for key in ("snapshots", "snapshot-log"):
+        kept = before.get(key, [])
+        assert after[key][: len(kept)] == kept and len(after[key]) == len(kept) + 1, key
+    for key in ("current-schema-id", "default-spec-id", "default-sort-order-id", "last-partition-id", "last-column-id"):
+        assert after[key] == before[key], key
+    assert before["properties"].items() <= after["properties"].items(), after["properties"]
+    theirs = {name: ref for name, ref in before.get("refs", {}).items() if name != "main"}
+    assert theirs.items() <= after["refs"].items() and len(after["refs"]) == len(theirs) + 1, after["refs"]
+
+
 if __name__ == "__main__":
     sys.exit(main())

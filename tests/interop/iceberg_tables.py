@@ -3,9 +3,12 @@
 import datetime as dt
 import decimal
 import math
+import pathlib
 
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table.sorting import NullOrder
+from pyiceberg.table.statistics import StatisticsFile
 from pyiceberg.transforms import (
     BucketTransform,
     DayTransform,
@@ -13,6 +16,7 @@ from pyiceberg.transforms import (
     IdentityTransform,
     MonthTransform,
     TruncateTransform,
+    VoidTransform,
     YearTransform,
 )
 from pyiceberg.types import LongType, StringType
@@ -73,6 +77,71 @@ SPECS = {
         ("t", IdentityTransform()),
     ],
 }
+
+
+# Partitions that PyIceberg makes, and whether it can write them itself. Most have a row or two each, so that every
+# value of every transform is looked at.
+PARTS = {
+    "identities": ([(name, IdentityTransform()) for name in ("kind", "day", "flag", "n")], True),
+    "texts": ([("s", IdentityTransform()), ("b", IdentityTransform())], False),
+    "decimals": ([("d", IdentityTransform()), ("e", IdentityTransform()), ("x", IdentityTransform())], True),
+    "floats": ([("f", IdentityTransform()), ("g", IdentityTransform())], False),
+    "instants": ([("ts", IdentityTransform()), ("tn", IdentityTransform())], False),
+    "hashes": ([(name, BucketTransform(3)) for name in ("id", "s", "ts", "tn", "d", "e", "day", "b", "x", "n")], True),
+    "uuids": ([("u", IdentityTransform())], False),
+    "uuid_hashes": ([("u", BucketTransform(4))], False),
+    "cuts": ([("id", TruncateTransform(10)), ("s", TruncateTransform(2)), ("d", TruncateTransform(50))], True),
+    "more_cuts": ([("n", TruncateTransform(7)), ("b", TruncateTransform(3)), ("e", TruncateTransform(9))], True),
+    "years": ([("day", YearTransform()), ("ts", MonthTransform()), ("tn", HourTransform())], True),
+    "months": ([("day", MonthTransform()), ("ts", HourTransform()), ("tn", YearTransform())], True),
+    "days": ([("day", DayTransform()), ("ts", DayTransform()), ("tn", DayTransform())], True),
+    "voids": ([("n", VoidTransform()), ("kind", IdentityTransform())], False),
+    "gone": ([("kind", IdentityTransform()), ("gone", VoidTransform())], False),
+    "nested": ([("st.a", TruncateTransform(10)), ("st.b", BucketTransform(3))], False),
+    "clustered": ([("id", TruncateTransform(10))], True),
+}
+
+
+def partitioned(warehouse, name):
+    """A table of `PARTS` at WAREHOUSE/NAME, out of its catalog: with a tag, a branch, an order, and statistics."""
+    fields, has_rows = PARTS[name]
+    home = warehouse.parent / f"{warehouse.name}-{name}"
+    home.mkdir(parents=True)
+    catalog = SqlCatalog("c", uri=f"sqlite:///{home}/catalog.db", warehouse=f"file://{home}")
+    catalog.create_namespace("n")
+    schema = rows(0, 9, times=False).schema
+    schema = schema.append(pa.field("gone", pa.int32())) if name == "gone" else schema
+    location = warehouse / name
+    properties = {"owner": "them", "commit.manifest.min-count-to-merge": "2"}
+    table = catalog.create_table("n.t", schema, location=f"file://{location}", properties=properties)
+    with table.update_spec() as update:
+        for column, transform in fields:
+            update.add_field(column, transform, f"{column}_part")
+    if name == "gone":
+        with table.update_schema() as update:
+            update.delete_column("gone")
+    with table.update_sort_order() as update:
+        update.asc("id", IdentityTransform(), NullOrder.NULLS_LAST)
+    if has_rows:
+        table.append(rows(0, 20, times=False))
+        table.manage_snapshots().create_tag(table.current_snapshot().snapshot_id, "release").commit()
+        table.manage_snapshots().create_branch(table.current_snapshot().snapshot_id, "audit").commit()
+        table.delete("id >= 10")
+        snapshot = table.current_snapshot()
+        puffin = location / "metadata" / "1.stats"
+        payload = b'{"blobs":[]}'
+        footer = b"PFA1" + payload + len(payload).to_bytes(4, "little") + bytes(4) + b"PFA1"
+        puffin.write_bytes(b"PFA1" + footer)
+        statistics = StatisticsFile(
+            snapshot_id=snapshot.snapshot_id,
+            statistics_path=f"file://{puffin}",
+            file_size_in_bytes=4 + len(footer),
+            file_footer_size_in_bytes=len(footer),
+            blob_metadata=[],
+        )
+        with table.update_statistics() as update:
+            update.set_statistics(statistics)
+    return pathlib.Path(table.metadata_location.removeprefix("file://"))
 
 
 def make(home, times=True):

@@ -15,6 +15,7 @@ const LAYERS: &[&[&[&str]]] = &[
         "data_file",
         "quarantine",
         "halt",
+        "partitioning",
         "place",
         "status",
     ]],

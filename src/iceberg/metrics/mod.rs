@@ -183,6 +183,7 @@ mod tests {
             ],
             split_offsets: vec![4, 600],
             sorted: true,
+            partition: None,
         }
     }
 

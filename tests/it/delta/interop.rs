@@ -282,6 +282,7 @@ impl Appender {
             columns: group.columns().iter().map(|column| metrics(column, &ordered)).collect(),
             split_offsets: vec![4],
             sorted: true,
+            partition: None,
         };
         block_on(self.store.put(&path, PutPayload::from(bytes))).unwrap();
         self.commit(TableChange::Append {

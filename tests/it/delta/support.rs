@@ -53,6 +53,7 @@ pub(super) fn file(name: &str, rows: u64) -> DataFile {
         columns: Vec::new(),
         split_offsets: vec![4],
         sorted: true,
+        partition: None,
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod manifests;
 mod metadata;
+mod partitions;
 mod pointer;
 mod rest;

@@ -4,6 +4,7 @@ mod bounded;
 mod codecs;
 mod faults;
 mod floats;
+mod partitions;
 mod property;
 mod recording;
-mod support;
+pub(crate) mod support;

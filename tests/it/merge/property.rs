@@ -15,11 +15,11 @@ use futures::{StreamExt, TryStreamExt};
 use super::support::{self, LIGHT, Random, Row, batch, compare, encode, memory, put};
 
 /// A case: inputs in a store, and the rows that the merge must give.
-struct Case {
-    store: Arc<dyn ObjectStore>,
-    inputs: Vec<MergeInput>,
-    expected: Vec<Row>,
-    order: Vec<SortField>,
+pub(crate) struct Case {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) inputs: Vec<MergeInput>,
+    pub(crate) expected: Vec<Row>,
+    pub(crate) order: Vec<SortField>,
 }
 
 fn orders(seed: u64) -> Vec<SortField> {
@@ -90,7 +90,7 @@ fn properties(random: &mut Random) -> WriterProperties {
         .build()
 }
 
-async fn case(seed: u64) -> Case {
+pub(crate) async fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let order = orders(seed);
     let store = memory();

@@ -283,6 +283,7 @@ pub(crate) fn target(store: &Arc<dyn ObjectStore>, schema: SchemaRef) -> MergeTa
         dir: Path::parse("out/eu%2Fusers").unwrap(),
         stem: "lane-1-attempt".to_owned(),
         schema,
+        partitioner: None,
         key_value_metadata: vec![("firnline.seq".to_owned(), "1".to_owned())],
         scratch: Some((Arc::clone(store), Path::from("scratch"))),
     }
