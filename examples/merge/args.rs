@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// zstd(LEVEL), snappy or none
     #[arg(long, default_value = "zstd(1)", value_parser = codec)]
     pub(crate) codec: Codec,
+    /// Threads that encode columns beside the one that reads and merges; 1: it does all itself. Absent: one a processor
+    #[arg(long, value_name = "N", default_value_t = processors(), value_parser = threads)]
+    pub(crate) threads: usize,
     /// Read the outputs again and compare their rows with those of the inputs
     #[arg(long)]
     pub(crate) verify: bool,
@@ -126,6 +129,17 @@ fn stem(text: &str) -> Result<String, String> {
         return Err("letters, digits, `-`, `_` and `.`, the first of which is no `.`".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err("a number from 1 to 1024".to_owned()),
+    }
 }
 
 fn budget(text: &str) -> Result<u64, String> {

@@ -24,7 +24,7 @@ use firnline::object_store::ObjectStore;
 use firnline::object_store::local::LocalFileSystem;
 use firnline::object_store::path::Path as ObjectPath;
 use firnline::{Error, ErrorKind, MergeError, MergeTarget, ParquetMerger, QuarantineReason};
-use futures::executor::block_on;
+use futures::executor::{ThreadPool, block_on};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use args::Args;
@@ -137,7 +137,12 @@ async fn merge_into(args: &Args) -> Result<Report, Failure> {
         scratch: Some((Arc::clone(&store), scratch)),
     };
     let progress = Progress(progress_bar(args));
-    let merger = ParquetMerger::new(args.merge_options());
+    let mut merger = ParquetMerger::new(args.merge_options());
+    if args.threads > 1 {
+        let pool = ThreadPool::builder().pool_size(args.threads).create();
+        let pool = pool.map_err(|error| Failure::Failed(format!("threads: {error}")))?;
+        merger = merger.with_spawner(Arc::new(pool));
+    }
     let merged = merger.merge(&store, sources, target, &progress).await;
     progress.0.finish_and_clear();
     let output = merged.map_err(|error| Failure::of_merge(error, &files))?;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::task::Spawn;
+
 use crate::compactor::Compactor;
 use crate::compactor::lane_merge::merge_options;
 use crate::compactor::shared::Shared;
@@ -28,6 +30,7 @@ pub struct CompactorBuilder {
     tables: Arc<dyn TableProvider>,
     parser: Option<Arc<dyn FileNameParser>>,
     randomness: Arc<dyn Randomness>,
+    merger: ParquetMerger,
 }
 
 impl CompactorBuilder {
@@ -41,7 +44,6 @@ impl CompactorBuilder {
         options: Options,
     ) -> Self {
         Self {
-            options,
             bucket,
             bucket_name: None,
             control,
@@ -49,6 +51,8 @@ impl CompactorBuilder {
             state: Arc::new(state),
             tables: Arc::new(tables),
             parser: None,
+            merger: ParquetMerger::default(),
+            options,
             randomness: Arc::new(SystemRandomness),
         }
     }
@@ -71,6 +75,13 @@ impl CompactorBuilder {
     #[must_use]
     pub fn with_randomness(mut self, randomness: impl Randomness) -> Self {
         self.randomness = Arc::new(randomness);
+        self
+    }
+
+    /// Encodes columns in tasks on an executor of the host's: see [`ParquetMerger::with_spawner`].
+    #[must_use]
+    pub fn with_spawner(mut self, spawner: Arc<dyn Spawn + Send + Sync>) -> Self {
+        self.merger = self.merger.with_spawner(spawner);
         self
     }
 
@@ -111,7 +122,7 @@ impl CompactorBuilder {
         let parser = self
             .parser
             .unwrap_or_else(|| Arc::new(DefaultFileNames::from_options(&options)));
-        let merger = ParquetMerger::new(merge_options(&options));
+        let merger = self.merger.with_options(merge_options(&options));
         let shared = Shared {
             options,
             bucket: self.bucket,

@@ -162,8 +162,8 @@ impl LaneWork {
 
     /// The merger, turned to the plan's own sort order.
     fn merger(&self, plan: &Plan) -> ParquetMerger {
-        let options = self.shared.merger.options().clone();
-        ParquetMerger::new(options.with_sort_order(plan.sort_order.clone()))
+        let merger = &self.shared.merger;
+        merger.with_options(merger.options().clone().with_sort_order(plan.sort_order.clone()))
     }
 
     /// Counts an attempt before it starts, or gives one back that was in vain through nobody's fault.

@@ -50,7 +50,11 @@ impl Encodings {
     }
 
     /// Sets how the columns of `parquet` are encoded, where it is known that a dictionary does not pay.
-    pub(super) fn apply(&self, parquet: &SchemaDescriptor, properties: WriterPropertiesBuilder) -> WriterPropertiesBuilder {
+    pub(super) fn apply(
+        &self,
+        parquet: &SchemaDescriptor,
+        properties: WriterPropertiesBuilder,
+    ) -> WriterPropertiesBuilder {
         let mut properties = properties;
         for (root, leaves) in roots(parquet) {
             let evidence = self.columns.get(root).into_iter().flatten();
@@ -77,9 +81,9 @@ impl Evidence {
         };
         let bytes = natural(chunk.compressed_size());
         self.all = self.all.saturating_add(bytes);
-        let dictionary = chunk.dictionary_page_offset().filter(|_| {
-            pages.is_only(Encoding::RLE_DICTIONARY) || pages.is_only(Encoding::PLAIN_DICTIONARY)
-        });
+        let dictionary = chunk
+            .dictionary_page_offset()
+            .filter(|_| pages.is_only(Encoding::RLE_DICTIONARY) || pages.is_only(Encoding::PLAIN_DICTIONARY));
         match dictionary {
             Some(start) => {
                 let dictionary = natural(chunk.data_page_offset()).saturating_sub(natural(start));
@@ -114,4 +118,97 @@ fn roots(parquet: &SchemaDescriptor) -> Vec<(&str, std::ops::Range<usize>)> {
 
 fn chunk(group: &RowGroupMetaData, leaf: usize) -> Option<&ColumnChunkMetaData> {
     group.columns().get(leaf)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
+    use arrow::datatypes::Int32Type;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::ParquetMetaDataReader;
+    use parquet::file::properties::WriterProperties;
+    use parquet::schema::types::ColumnPath;
+
+    use super::*;
+
+    fn footer(rows: std::ops::Range<i64>, properties: WriterProperties) -> ParquetMetaData {
+        let scattered = |row: i64| row.wrapping_mul(0x1e37_79b9_7f4a_7c15);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            (
+                "unique",
+                Arc::new(Int64Array::from_iter_values(rows.clone().map(scattered))),
+            ),
+            (
+                "kind",
+                Arc::new(StringArray::from_iter_values(
+                    rows.clone().map(|row| format!("kind {}", row % 9)),
+                )),
+            ),
+            (
+                "price",
+                Arc::new(Float64Array::from_iter_values(
+                    rows.clone().map(|row| scattered(row) as f64),
+                )),
+            ),
+            (
+                "list",
+                Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(
+                    rows.clone()
+                        .map(|row| Some(vec![Some(i32::try_from(row % 5).unwrap())])),
+                )),
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = bytes::Bytes::from(writer.into_inner().unwrap());
+        ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap()
+    }
+
+    /// Whether a column gets a dictionary, and how it is encoded else.
+    fn chosen(encodings: &Encodings, footer: &ParquetMetaData, column: &[&str]) -> (bool, Option<Encoding>) {
+        let parquet = footer.file_metadata().schema_descr();
+        let properties = encodings.apply(parquet, WriterProperties::builder()).build();
+        let path = ColumnPath::new(column.iter().map(|name| (*name).to_owned()).collect());
+        (properties.dictionary_enabled(&path), properties.encoding(&path))
+    }
+
+    #[test]
+    fn dictionaries_are_for_values_that_repeat() {
+        let mut encodings = Encodings::default();
+        let inputs = [0..5_000, 5_000..10_000].map(|rows| footer(rows, WriterProperties::default()));
+        for input in &inputs {
+            encodings.add(input);
+        }
+        let chosen = |column: &[&str]| chosen(&encodings, &inputs[0], column);
+        assert_eq!(chosen(&["kind"]), (true, None));
+        assert_eq!(chosen(&["list", "list", "item"]), (true, None));
+        assert_eq!(chosen(&["unique"]), (false, Some(Encoding::DELTA_BINARY_PACKED)));
+        assert_eq!(chosen(&["price"]), (false, None));
+    }
+
+    #[test]
+    fn what_was_given_up_by_most_of_the_bytes_is_not_tried_again() {
+        let small = WriterProperties::builder().set_dictionary_page_size_limit(64).build();
+        let (gave_up, kept) = (footer(0..5_000, small), footer(0..50, WriterProperties::default()));
+        let mut encodings = Encodings::default();
+        encodings.add(&kept);
+        encodings.add(&gave_up);
+        assert_eq!(
+            chosen(&encodings, &kept, &["kind"]).0,
+            false,
+            "all but the first values are outside"
+        );
+        let mut encodings = Encodings::default();
+        encodings.add(&kept);
+        assert_eq!(chosen(&encodings, &kept, &["kind"]).0, true);
+    }
+
+    #[test]
+    fn without_evidence_nothing_is_changed() {
+        let input = footer(0..10, WriterProperties::default());
+        assert_eq!(chosen(&Encodings::default(), &input, &["unique"]), (true, None));
+    }
 }

@@ -53,6 +53,9 @@ pub enum MergeError {
         /// Why.
         reason: QuarantineReason,
     },
+    /// The host's executor does not run the tasks that it is given: it has been shut down, or a task has panicked.
+    #[error("the spawner does not run its tasks")]
+    Spawner,
     /// An input could not be read now: try again later.
     #[error("input {index} could not be read")]
     SourceUnavailable {
@@ -68,7 +71,7 @@ impl MergeError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Budget { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
-            Self::Internal { .. } => ErrorKind::Internal,
+            Self::Internal { .. } | Self::Spawner => ErrorKind::Internal,
             Self::Source { .. } => ErrorKind::Data,
             Self::Output { source }
             | Self::Partition { source }

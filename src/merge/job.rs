@@ -17,6 +17,7 @@ use super::merging::{Chain, Stop, Waiting};
 use super::options::{MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 use super::order::KeyEncoder;
 use super::sources::{Needs, READER_BYTES, Reading, Source, Sources};
+use super::spawner::Spawner;
 use super::upload;
 use crate::options::SortField;
 
@@ -77,6 +78,7 @@ pub(super) struct Job {
     pub(super) schema: SchemaRef,
     pub(super) memory: Memory,
     pub(super) encodings: Encodings,
+    pub(super) spawner: Option<Spawner>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
     needs: BTreeMap<usize, u64>,
@@ -121,6 +123,7 @@ impl Job {
             replans: 0,
             memory: sources.memory.clone(),
             encodings,
+            spawner: None,
             inputs,
             _sources: sources,
         }
@@ -128,7 +131,15 @@ impl Job {
 
     /// How the budget is shared out.
     pub(super) fn shares(&self) -> Shares {
-        shares(&self.options)
+        let shares = shares(&self.options);
+        match self.spawner {
+            // While some rows are encoded the next ones are merged.
+            Some(_) => Shares {
+                merged: shares.merged / 2,
+                ..shares
+            },
+            None => shares,
+        }
     }
 
     /// The inputs in chains, by index. Inputs without rows are in none.

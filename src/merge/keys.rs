@@ -92,7 +92,13 @@ mod tests {
         let keys = keys(&all);
         for a in 0..all.len() {
             for b in 0..all.len() {
-                assert_eq!(keys.compare(a, &keys, b), all[a].cmp(all[b]), "{:?} {:?}", all[a], all[b]);
+                assert_eq!(
+                    keys.compare(a, &keys, b),
+                    all[a].cmp(all[b]),
+                    "{:?} {:?}",
+                    all[a],
+                    all[b]
+                );
             }
         }
     }

@@ -48,6 +48,7 @@ mod reader;
 mod row_group;
 mod slices;
 mod sources;
+mod spawner;
 mod step;
 mod thrift;
 mod upload;
@@ -56,6 +57,7 @@ use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use futures::task::Spawn;
 use futures::{Stream, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -74,6 +76,7 @@ use self::output::{OutputOptions, location};
 use self::passes::Scratch;
 use self::reader::InputReader;
 pub(crate) use self::sources::Sources;
+use self::spawner::Spawner;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
 use crate::partitioning::Partitioner;
@@ -149,12 +152,32 @@ pub struct MergeOutput {
 #[derive(Clone, Debug, Default)]
 pub struct ParquetMerger {
     options: MergeOptions,
+    spawner: Option<Spawner>,
 }
 
 impl ParquetMerger {
     /// A merger with these settings.
     pub fn new(options: MergeOptions) -> Self {
-        Self { options }
+        Self { options, spawner: None }
+    }
+
+    /// Encodes columns in tasks on `spawner`, an executor of the host's with threads of its own, while the merge goes
+    /// on where it is polled. Without one, all is done where it is polled. The rows of the outcome and their order are
+    /// the same; where its pages end may differ.
+    ///
+    /// Dropping the merge lets its tasks run to the end of their step, which is short, and drops what they have done.
+    #[must_use]
+    pub fn with_spawner(mut self, spawner: Arc<dyn Spawn + Send + Sync>) -> Self {
+        self.spawner = Some(Spawner::new(spawner));
+        self
+    }
+
+    /// The same with other settings.
+    pub(crate) fn with_options(&self, options: MergeOptions) -> Self {
+        Self {
+            options,
+            spawner: self.spawner.clone(),
+        }
     }
 
     /// The settings.
@@ -200,6 +223,7 @@ impl ParquetMerger {
         observer: &dyn MergeObserver,
     ) -> Result<MergeOutput, MergeError> {
         let mut job = Job::new(&self.options, sources, &strip_metadata(&target.schema));
+        job.spawner = self.spawner.clone();
         let shares = job.shares();
         let options = OutputOptions {
             store: Arc::clone(&target.store),
@@ -216,6 +240,7 @@ impl ParquetMerger {
             file_row_groups: usize::MAX,
             is_scratch: false,
             encodings: job.encodings.clone(),
+            spawner: self.spawner.clone(),
             memory: job.memory.clone(),
         };
         let mut output = Outputs::new(options, target.partitioner.as_ref())?;

@@ -1,9 +1,12 @@
 //! Writes merged rows into Parquet files: row groups by budget, files by size.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::ArrowSchemaConverter;
@@ -19,7 +22,8 @@ use super::encodings::Encodings;
 use super::error::MergeError;
 use super::floats;
 use super::metrics::FileMetrics;
-use super::row_group::{ColumnRows, Manner, Rows, encode_column, encoding, size};
+use super::row_group::{ColumnRows, Manner, Rows, encode_column, encoding, one_encoder_bytes, size};
+use super::spawner::Spawner;
 use super::step::yield_now;
 use super::upload::{Pending, Upload};
 use crate::data_file::{DataFile, FilePartition};
@@ -30,6 +34,10 @@ const STEP_ROWS: usize = 1_024;
 
 /// Least steps in which a row group is filled.
 const STEPS: u64 = 8;
+
+/// What encoders that are at work at the same time may take of a row group's memory; how many there are at most.
+const CONCURRENT_SHARE: u64 = 16;
+const MAX_CONCURRENCY: usize = 16;
 
 /// How files are written.
 #[derive(Clone, Debug)]
@@ -54,20 +62,75 @@ pub(super) struct OutputOptions {
     /// How the inputs are encoded.
     pub(super) encodings: Encodings,
     pub(super) memory: Memory,
+    /// Encodes columns beside the merge.
+    pub(super) spawner: Option<Spawner>,
 }
 
 /// Writes files one after the other.
 #[derive(Debug)]
 pub(super) struct Output {
     options: OutputOptions,
-    parquet: Arc<SchemaDescriptor>,
-    properties: WriterPropertiesPtr,
+    format: Format,
     manner: Manner,
     next_part: u32,
     /// The partition of the files that are opened next.
     partition: Option<FilePartition>,
     file: Option<OpenFile>,
     files: Vec<DataFile>,
+}
+
+/// How row groups are encoded.
+#[derive(Debug)]
+struct Format {
+    schema: SchemaRef,
+    parquet: Arc<SchemaDescriptor>,
+    properties: WriterPropertiesPtr,
+    spawner: Option<Spawner>,
+    /// Columns that are ended at the same time.
+    concurrency: usize,
+}
+
+impl Format {
+    fn new(options: &OutputOptions) -> Result<Self, MergeError> {
+        let parquet = ArrowSchemaConverter::new()
+            .convert(&options.schema)
+            .map_err(|e| MergeError::Invalid {
+                detail: format!("schema cannot be written as Parquet: {e}"),
+            })?;
+        let encoders = options.row_group_bytes / CONCURRENT_SHARE / one_encoder_bytes(options.codec);
+        Ok(Self {
+            schema: Arc::clone(&options.schema),
+            properties: properties(options, &parquet)?,
+            parquet: Arc::new(parquet),
+            spawner: options.spawner.clone(),
+            concurrency: match options.spawner {
+                Some(_) => to_usize(encoders).clamp(1, MAX_CONCURRENCY),
+                None => 1,
+            },
+        })
+    }
+
+    /// Encodes a column of a row group to its end, by the spawner if there is one.
+    fn end(
+        &self,
+        column: ColumnRows,
+        (group, index): (usize, usize),
+    ) -> Result<BoxFuture<'static, Result<Vec<ArrowColumnChunk>, MergeError>>, MergeError> {
+        let ended = match column {
+            ColumnRows::Encoded(column) => async { Ok(vec![column.close().map_err(encoding)?]) }.boxed(),
+            ColumnRows::Raw(pieces) => {
+                let field = self.schema.fields().get(index);
+                let field = field.ok_or_else(|| MergeError::internal("more columns than fields"))?;
+                let (parquet, properties) = (Arc::clone(&self.parquet), Arc::clone(&self.properties));
+                encode_column(Arc::clone(field), parquet, properties, (group, index), pieces).boxed()
+            }
+        };
+        let Some(spawner) = &self.spawner else {
+            return Ok(ended);
+        };
+        let task = spawner.start(ended)?;
+        Ok(async { task.outcome().await? }.boxed())
+    }
 }
 
 pub(super) struct OpenFile {
@@ -118,6 +181,20 @@ impl OpenGroup {
         Ok(())
     }
 
+    /// As [`OpenGroup::add`], by tasks; the rows are counted until these are settled.
+    fn spread(&mut self, rows: &RecordBatch, spawner: &Spawner) -> Result<(), MergeError> {
+        self.content.spread(rows, spawner)?;
+        self.rows += rows.num_rows();
+        self.held.resize(self.held.bytes().saturating_add(size(rows)));
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), MergeError> {
+        self.content.settle().await?;
+        self.held.resize(self.content.memory_size());
+        Ok(())
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> u64 {
         self.held.bytes()
@@ -149,17 +226,11 @@ impl std::fmt::Debug for OpenGroup {
 
 impl Output {
     pub(super) fn new(options: OutputOptions) -> Result<Self, MergeError> {
-        let parquet = ArrowSchemaConverter::new()
-            .convert(&options.schema)
-            .map_err(|e| MergeError::Invalid {
-                detail: format!("schema cannot be written as Parquet: {e}"),
-            })?;
-        let properties = properties(&options, &parquet)?;
+        let format = Format::new(&options)?;
         Ok(Self {
-            manner: Manner::suiting(parquet.num_columns(), options.codec, options.row_group_bytes),
+            manner: Manner::suiting(format.parquet.num_columns(), options.codec, options.row_group_bytes),
             options,
-            parquet: Arc::new(parquet),
-            properties,
+            format,
             next_part: 0,
             partition: None,
             file: None,
@@ -171,9 +242,15 @@ impl Output {
     pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
         // Each step adds no more than what is left free for it.
         let width = size(rows) / rows.num_rows().max(1) as u64;
-        let step = to_usize(self.options.row_group_bytes / STEPS / width.max(1)).clamp(1, STEP_ROWS);
+        let step = to_usize(self.options.row_group_bytes / STEPS / width.max(1)).max(1);
+        let step = match self.options.spawner {
+            // It is not the polling thread that has to do it in one go.
+            Some(_) => step,
+            None => step.min(STEP_ROWS),
+        };
         let mut start = 0;
         while start < rows.num_rows() {
+            self.end_full_group().await?;
             if self.file.is_none() {
                 self.file = Some(self.open(self.partition.clone())?);
             }
@@ -185,15 +262,25 @@ impl Output {
                 .row_group_rows
                 .saturating_sub(file.group.as_ref().map_or(0, |group| group.rows));
             let length = step.min(room).min(rows.num_rows() - start).max(1);
-            let full = file.write(&self.options, self.manner, &rows.slice(start, length))?;
+            file.write(&self.options, self.manner, &rows.slice(start, length))?;
             start += length;
             yield_now().await;
-            if full {
-                file.close_group(&self.parquet, &self.properties, &self.options.schema)
-                    .await?;
-                if file.is_at_target(&self.options) {
-                    self.close().await?;
-                }
+        }
+        if self.options.spawner.is_none() {
+            self.end_full_group().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what has been given to the spawner; ends the row group if it is full, and then the file if it is.
+    async fn end_full_group(&mut self) -> Result<(), MergeError> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        if file.settled_is_full(&self.options).await? {
+            file.close_group(&self.format).await?;
+            if file.is_at_target(&self.options) {
+                self.close().await?;
             }
         }
         Ok(())
@@ -202,8 +289,7 @@ impl Output {
     /// Writes a row group into a file that [`Output::open`] has started.
     pub(super) async fn write_group(&mut self, file: &mut OpenFile, group: OpenGroup) -> Result<(), MergeError> {
         file.group = Some(group);
-        file.close_group(&self.parquet, &self.properties, &self.options.schema)
-            .await
+        file.close_group(&self.format).await
     }
 
     /// Ends the file being written: what follows belongs to `partition`.
@@ -253,8 +339,8 @@ impl Output {
         );
         let writer = SerializedFileWriter::new(
             upload.writer(),
-            self.parquet.root_schema_ptr(),
-            Arc::clone(&self.properties),
+            self.format.parquet.root_schema_ptr(),
+            Arc::clone(&self.format.properties),
         )
         .map_err(encoding)?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&options.schema));
@@ -278,7 +364,7 @@ impl Output {
 
     /// Ends a file that [`Output::open`] has started.
     pub(super) async fn close_file(&mut self, mut file: OpenFile) -> Result<(), MergeError> {
-        let closed = file.close(&self.parquet, &self.properties, &self.options.schema).await;
+        let closed = file.close(&self.format).await;
         match closed {
             Ok(metadata) => {
                 self.files
@@ -294,11 +380,11 @@ impl Output {
 }
 
 impl OpenFile {
-    /// Adds a few rows. Returns whether the row group is full.
-    fn write(&mut self, options: &OutputOptions, manner: Manner, rows: &RecordBatch) -> Result<bool, MergeError> {
-        let mut group = match self.group.take() {
+    /// Adds a few rows.
+    fn write(&mut self, options: &OutputOptions, manner: Manner, rows: &RecordBatch) -> Result<(), MergeError> {
+        let group = match &mut self.group {
             Some(group) => group,
-            None => {
+            none => {
                 let content = match manner {
                     Manner::AtOnce => {
                         let number = self.writer.flushed_row_groups().len();
@@ -307,10 +393,21 @@ impl OpenFile {
                     }
                     Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
                 };
-                OpenGroup::new(content, &options.memory)
+                none.insert(OpenGroup::new(content, &options.memory))
             }
         };
-        group.add(rows)?;
+        match &options.spawner {
+            Some(spawner) => group.spread(rows, spawner),
+            None => group.add(rows),
+        }
+    }
+
+    /// Whether the row group is full once all of its rows are in.
+    async fn settled_is_full(&mut self, options: &OutputOptions) -> Result<bool, MergeError> {
+        let Some(mut group) = self.group.take() else {
+            return Ok(false);
+        };
+        group.settle().await?;
         let is_full = group.is_full(Some(self), options);
         self.group = Some(group);
         Ok(is_full)
@@ -338,31 +435,28 @@ impl OpenFile {
     }
 
     /// Encodes the row group to its end and hands it to the upload, chunk by chunk.
-    async fn close_group(
-        &mut self,
-        parquet: &SchemaDescriptor,
-        properties: &WriterPropertiesPtr,
-        schema: &SchemaRef,
-    ) -> Result<(), MergeError> {
+    async fn close_group(&mut self, format: &Format) -> Result<(), MergeError> {
         let Some(mut group) = self.group.take() else {
             return Ok(());
         };
+        group.settle().await?;
         let number = self.writer.flushed_row_groups().len();
         let (before, written) = (group.held.bytes(), self.writer.bytes_written());
         let is_raw = group.content.encoded_size().is_none();
         let mut writer = self.writer.next_row_group().map_err(encoding)?;
         let mut left: u64 = before;
         let mut leaf = 0;
-        for (index, column) in group.content.into_columns()?.into_iter().enumerate() {
-            let size = column.memory_size();
-            let chunks: Vec<ArrowColumnChunk> = match column {
-                ColumnRows::Encoded(column) => vec![column.close().map_err(encoding)?],
-                ColumnRows::Raw(pieces) => {
-                    let field = schema.fields().get(index);
-                    let field = field.ok_or_else(|| MergeError::internal("more columns than fields"))?;
-                    encode_column(field, parquet, properties, (number, index), pieces).await?
-                }
+        let mut columns = group.content.into_columns()?.into_iter().enumerate();
+        let mut under_way = VecDeque::new();
+        loop {
+            for (index, column) in columns.by_ref().take(format.concurrency - under_way.len()) {
+                let size = column.memory_size();
+                under_way.push_back((size, format.end(column, (number, index))?));
+            }
+            let Some((size, ended)) = under_way.pop_front() else {
+                break;
             };
+            let chunks = ended.await?;
             left = left.saturating_sub(size);
             for mut chunk in chunks {
                 self.metrics.add(leaf, &chunk.close().metadata);
@@ -385,13 +479,8 @@ impl OpenFile {
         Ok(())
     }
 
-    async fn close(
-        &mut self,
-        parquet: &SchemaDescriptor,
-        properties: &WriterPropertiesPtr,
-        schema: &SchemaRef,
-    ) -> Result<ParquetMetaData, MergeError> {
-        self.close_group(parquet, properties, schema).await?;
+    async fn close(&mut self, format: &Format) -> Result<ParquetMetaData, MergeError> {
+        self.close_group(format).await?;
         let metadata = self.writer.finish().map_err(encoding)?;
         self.upload
             .finish()

@@ -125,6 +125,7 @@ impl Scratch {
             row_group_bytes: row_group,
             row_group_rows: job.options.max_row_group_rows,
             is_scratch: true,
+            spawner: job.spawner.clone(),
             encodings: Encodings::default(),
             memory: job.memory.clone(),
         };

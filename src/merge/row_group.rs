@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, MutableArrayData, RecordBatch, make_array};
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterPropertiesPtr;
@@ -16,11 +16,14 @@ use parquet::schema::types::{SchemaDescriptor, Type};
 
 use super::budget::encoder_bytes;
 use super::error::MergeError;
+use super::spawner::{Spawner, Task};
 use super::step::yield_now;
 use crate::options::Codec;
 
 /// Rows that are gathered before they are stored as an array of their own.
 const PIECE_ROWS: usize = 1_024;
+/// Least bytes of rows that are worth a task.
+const TASK_BYTES: u64 = 64 << 10;
 /// What a new encoder of a dictionary takes.
 const DICTIONARY_BYTES: u64 = 80 << 10;
 
@@ -49,7 +52,10 @@ pub(super) fn one_encoder_bytes(codec: Codec) -> u64 {
 /// Rows of a row group, encoded or not.
 pub(super) enum Rows {
     Encoded {
+        /// In order; none while they are with the spawner.
         columns: Vec<ArrowColumnWriter>,
+        /// What has been given to the spawner, in the order of its columns.
+        under_way: Vec<Task<Result<Vec<ArrowColumnWriter>, MergeError>>>,
         /// What an encoder takes that does not tell.
         beside: u64,
     },
@@ -70,7 +76,11 @@ pub(super) enum Rows {
 impl Rows {
     pub(super) fn encoded(columns: Vec<ArrowColumnWriter>, codec: Codec) -> Self {
         let beside = encoder_bytes(codec).saturating_mul(columns.len() as u64);
-        Self::Encoded { columns, beside }
+        Self::Encoded {
+            columns,
+            under_way: Vec::new(),
+            beside,
+        }
     }
 
     pub(super) fn raw(schema: &Schema, codec: Codec) -> Self {
@@ -132,10 +142,49 @@ impl Rows {
         }
     }
 
+    /// As [`Rows::add`], but columns that are encoded as rows come in are so by tasks: [`Rows::settle`] waits for them.
+    pub(super) fn spread(&mut self, rows: &RecordBatch, spawner: &Spawner) -> Result<(), MergeError> {
+        let Self::Encoded { columns, under_way, .. } = self else {
+            return self.add(rows);
+        };
+        let mut encoders = std::mem::take(columns).into_iter();
+        let mut some: Vec<(FieldRef, ArrayRef)> = Vec::new();
+        let mut bytes = 0;
+        for (index, (field, column)) in rows.schema_ref().fields().iter().zip(rows.columns()).enumerate() {
+            bytes += column_size(column);
+            some.push((Arc::clone(field), Arc::clone(column)));
+            if bytes < TASK_BYTES && index + 1 < rows.num_columns() {
+                continue;
+            }
+            let some = std::mem::take(&mut some);
+            let leaves = some.iter().map(|(field, _)| leaves(field.data_type())).sum();
+            let mut encoders: Vec<_> = encoders.by_ref().take(leaves).collect();
+            bytes = 0;
+            under_way.push(spawner.start(async move {
+                let mut writers = encoders.iter_mut();
+                for (field, column) in &some {
+                    encode(&mut writers, field, column)?;
+                }
+                Ok(encoders)
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Waits for what [`Rows::spread`] has started.
+    pub(super) async fn settle(&mut self) -> Result<(), MergeError> {
+        if let Self::Encoded { columns, under_way, .. } = self {
+            for task in under_way.drain(..) {
+                columns.extend(task.outcome().await??);
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes held, what is known of them.
     pub(super) fn memory_size(&self) -> u64 {
         match self {
-            Self::Encoded { columns, beside } => {
+            Self::Encoded { columns, beside, .. } => {
                 let told = columns.iter().map(ArrowColumnWriter::memory_size).sum::<usize>();
                 beside.saturating_add(told as u64)
             }
@@ -192,9 +241,9 @@ impl ColumnRows {
 
 /// Encodes one top-level column of a row group: a chunk for each of its leaves.
 pub(super) async fn encode_column(
-    field: &FieldRef,
-    parquet: &SchemaDescriptor,
-    properties: &WriterPropertiesPtr,
+    field: FieldRef,
+    parquet: Arc<SchemaDescriptor>,
+    properties: WriterPropertiesPtr,
     (group, column): (usize, usize),
     pieces: Vec<ArrayRef>,
 ) -> Result<Vec<ArrowColumnChunk>, MergeError> {
@@ -203,12 +252,12 @@ pub(super) async fn encode_column(
     let fields = root.get_fields().get(column).map(|field| vec![Arc::clone(field)]);
     let alone = Type::group_type_builder(root.name()).with_fields(fields.unwrap_or_default());
     let alone = Arc::new(alone.build().map_err(encoding)?);
-    let nowhere = SerializedFileWriter::new(io::sink(), alone, Arc::clone(properties)).map_err(encoding)?;
-    let schema = Arc::new(Schema::new(vec![Arc::clone(field)]));
+    let nowhere = SerializedFileWriter::new(io::sink(), alone, properties).map_err(encoding)?;
+    let schema = Arc::new(Schema::new(vec![Arc::clone(&field)]));
     let factory = ArrowRowGroupWriterFactory::new(&nowhere, schema);
     let mut writers = factory.create_column_writers(group).map_err(encoding)?;
     for piece in pieces {
-        encode(&mut writers.iter_mut(), field, &piece)?;
+        encode(&mut writers.iter_mut(), &field, &piece)?;
         drop(piece);
         yield_now().await;
     }
@@ -220,13 +269,28 @@ pub(super) async fn encode_column(
 
 /// About how many bytes rows take that may share memory with others.
 pub(super) fn size(rows: &RecordBatch) -> u64 {
-    rows.columns()
-        .iter()
-        .map(|column| match column.to_data().get_slice_memory_size() {
-            Ok(bytes) => bytes as u64,
-            Err(_) => column.get_array_memory_size() as u64,
-        })
-        .sum()
+    rows.columns().iter().map(column_size).sum()
+}
+
+fn column_size(column: &ArrayRef) -> u64 {
+    match column.to_data().get_slice_memory_size() {
+        Ok(bytes) => bytes as u64,
+        Err(_) => column.get_array_memory_size() as u64,
+    }
+}
+
+/// How many leaf columns a column has in Parquet.
+fn leaves(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::Map(item, _) => leaves(item.data_type()),
+        DataType::Struct(fields) => fields.iter().map(|field| leaves(field.data_type())).sum(),
+        _ => 1,
+    }
 }
 
 fn encode<'a>(

@@ -7,4 +7,5 @@ mod floats;
 mod partitions;
 mod property;
 mod recording;
+mod spawned;
 pub(crate) mod support;

@@ -1,0 +1,130 @@
+//! Columns that are encoded by tasks of the host's executor.
+
+use std::sync::Arc;
+
+use firnline::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use firnline::object_store::ObjectStore;
+use firnline::parquet::file::properties::WriterProperties;
+use firnline::{ErrorKind, MIN_MEMORY_BUDGET_BYTES, MergeError, MergeInput, MergeOptions, ParquetMerger, SortField};
+use futures::StreamExt;
+use futures::executor::{ThreadPool, block_on};
+use futures::task::{FutureObj, Spawn, SpawnError};
+
+use super::property::case;
+use super::support::{batch, encode, input, memory, merge, options, put, read_back, target};
+
+fn threads() -> Arc<ThreadPool> {
+    Arc::new(ThreadPool::builder().pool_size(3).create().unwrap())
+}
+
+fn with_threads(options: MergeOptions) -> ParquetMerger {
+    ParquetMerger::new(options).with_spawner(threads())
+}
+
+#[test]
+fn rows_and_their_order_are_those_of_a_merge_without_tasks() {
+    for seed in 0..24 {
+        block_on(async {
+            let case = case(seed).await;
+            let options = options(&case.order)
+                .with_max_row_group_rows(if seed % 2 == 0 { 50 } else { 1_000_000 })
+                .with_verify_reread(true);
+            let schema = batch(&case.expected).schema();
+            let into = target(&case.store, Arc::clone(&schema));
+            let spawned = with_threads(options)
+                .merge(&case.store, case.inputs.clone(), into, &())
+                .await
+                .unwrap();
+            let rows = read_back(&case.store, &spawned, &schema).await;
+            assert_eq!(rows, batch(&case.expected), "seed {seed}");
+        });
+    }
+}
+
+/// Inputs of many columns, whose row groups are encoded one column after the other, or of few.
+async fn inputs(store: &Arc<dyn ObjectStore>, columns: usize, rows: i64) -> Vec<MergeInput> {
+    let mut inputs = Vec::new();
+    for writer in 0..4_i64 {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row * 4 + writer)));
+        let text: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..rows).map(|row| {
+                format!("{:032x}", (row * 4 + writer).wrapping_mul(0x1e37_79b9_7f4a_7c15))
+            })));
+        let others = (0..columns).map(|column| (format!("c{column}"), Arc::clone(&text)));
+        let all = std::iter::once(("k".to_owned(), keys)).chain(others);
+        let bytes = encode(&RecordBatch::try_from_iter(all).unwrap(), WriterProperties::default());
+        let path = put(store, &format!("in/{writer}"), bytes).await;
+        inputs.push(input(store, &path, &format!("w{writer}"), 1).await);
+    }
+    inputs
+}
+
+#[test]
+fn the_budget_holds_however_many_tasks_are_under_way() {
+    for (columns, rows) in [(3, 60_000), (40, 4_000)] {
+        block_on(async {
+            let store = memory();
+            let inputs = inputs(&store, columns, rows).await;
+            let schema = Arc::clone(&inputs[0].footer.schema);
+            let options = options(&[SortField::ascending("k")]).with_memory_budget_bytes(MIN_MEMORY_BUDGET_BYTES);
+            let plain = merge(&store, inputs.clone(), options.clone(), Arc::clone(&schema)).await;
+            let plain = read_back(&store, &plain.unwrap(), &schema).await;
+            let mut into = target(&store, Arc::clone(&schema));
+            into.stem = "spawned".to_owned();
+            let spawned = with_threads(options).merge(&store, inputs, into, &()).await.unwrap();
+            assert!(
+                spawned.peak_memory_bytes <= MIN_MEMORY_BUDGET_BYTES,
+                "{}",
+                spawned.peak_memory_bytes
+            );
+            assert_eq!(read_back(&store, &spawned, &schema).await, plain);
+        });
+    }
+}
+
+/// Takes no task any more.
+#[derive(Debug)]
+struct ShutDown;
+
+impl Spawn for ShutDown {
+    fn spawn_obj(&self, _task: FutureObj<'static, ()>) -> Result<(), SpawnError> {
+        Err(SpawnError::shutdown())
+    }
+}
+
+#[test]
+fn an_executor_that_is_shut_down_fails_the_merge_and_nothing_is_left() {
+    block_on(async {
+        let store = memory();
+        let inputs = inputs(&store, 3, 100).await;
+        let schema = Arc::clone(&inputs[0].footer.schema);
+        let into = target(&store, schema);
+        let dir = into.dir.clone();
+        let merger = ParquetMerger::new(options(&[SortField::ascending("k")])).with_spawner(Arc::new(ShutDown));
+        let error = merger.merge(&store, inputs, into, &()).await.unwrap_err();
+        assert!(matches!(error, MergeError::Spawner), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(store.list(Some(&dir)).count().await, 0);
+    });
+}
+
+#[test]
+fn a_merge_that_is_dropped_leaves_its_tasks_without_harm() {
+    let store = memory();
+    let inputs = block_on(inputs(&store, 3, 5_000));
+    let into = target(&store, Arc::clone(&inputs[0].footer.schema));
+    let dir = into.dir.clone();
+    for polls in 0..12 {
+        let merger = with_threads(options(&[SortField::ascending("k")]));
+        let mut merge = Box::pin(merger.merge(&store, inputs.clone(), into.clone(), &()));
+        let waker = futures::task::noop_waker();
+        let mut context = std::task::Context::from_waker(&waker);
+        for _ in 0..polls {
+            if merge.as_mut().poll(&mut context).is_ready() {
+                break;
+            }
+        }
+        drop(merge);
+    }
+    assert_eq!(block_on(store.list(Some(&dir)).count()), 0);
+}
