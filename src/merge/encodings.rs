@@ -1,8 +1,8 @@
 //! How the columns of the outputs are encoded, by how all inputs hold them. Pure.
 //!
-//! A dictionary is worth its hashing only where values repeat, which one file of few rows does not tell of the whole.
-//! Those who wrote the inputs have tried: where they gave a dictionary up, or where dictionaries take most of a
-//! column, values hardly repeat.
+//! A dictionary is worth its hashing only where values repeat. Those who wrote the inputs have tried: where they gave
+//! a dictionary up, or where a large one takes most of a column, values hardly repeat. Small dictionaries tell
+//! nothing: what is new in each of many small files may still be the same few values.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,9 @@ use parquet::file::properties::WriterPropertiesBuilder;
 use parquet::schema::types::SchemaDescriptor;
 
 use super::budget::natural;
+
+/// Compressed bytes from which on a dictionary tells of the values: a tenth of what makes writers give it up, usually.
+const LARGE_DICTIONARY_BYTES: u64 = 96 << 10;
 
 /// What the inputs tell of how their columns are encoded.
 #[derive(Clone, Debug, Default)]
@@ -23,12 +26,10 @@ pub(super) struct Encodings {
 /// Compressed bytes of the chunks of a leaf column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Evidence {
-    /// Of all chunks that tell.
-    all: u64,
-    /// Of those that have values outside a dictionary.
-    plain: u64,
-    /// Of the dictionaries of the others.
-    dictionaries: u64,
+    /// Of those whose values may repeat.
+    repeating: u64,
+    /// Of those whose values hardly do.
+    scattered: u64,
 }
 
 impl Encodings {
@@ -80,23 +81,24 @@ impl Evidence {
             return;
         };
         let bytes = natural(chunk.compressed_size());
-        self.all = self.all.saturating_add(bytes);
         let dictionary = chunk
             .dictionary_page_offset()
             .filter(|_| pages.is_only(Encoding::RLE_DICTIONARY) || pages.is_only(Encoding::PLAIN_DICTIONARY));
-        match dictionary {
-            Some(start) => {
-                let dictionary = natural(chunk.data_page_offset()).saturating_sub(natural(start));
-                self.dictionaries = self.dictionaries.saturating_add(dictionary.min(bytes));
-            }
-            None => self.plain = self.plain.saturating_add(bytes),
-        }
+        let repeats = dictionary.is_some_and(|start| {
+            let dictionary = natural(chunk.data_page_offset()).saturating_sub(natural(start));
+            dictionary < LARGE_DICTIONARY_BYTES || dictionary <= bytes / 2
+        });
+        let side = if repeats {
+            &mut self.repeating
+        } else {
+            &mut self.scattered
+        };
+        *side = side.saturating_add(bytes);
     }
 
     /// Whether values repeat, as far as is known.
     fn is_repetitive(self) -> bool {
-        let referring = self.all.saturating_sub(self.plain);
-        self.plain <= referring && self.dictionaries <= referring / 2
+        self.scattered <= self.repeating
     }
 }
 
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn dictionaries_are_for_values_that_repeat() {
         let mut encodings = Encodings::default();
-        let inputs = [0..5_000, 5_000..10_000].map(|rows| footer(rows, WriterProperties::default()));
+        let inputs = [0..20_000, 20_000..40_000].map(|rows| footer(rows, WriterProperties::default()));
         for input in &inputs {
             encodings.add(input);
         }

@@ -15,10 +15,14 @@ use crate::window::tracker::PlanDraft;
 impl NamespaceState {
     /// A draft of the oldest window that is ready.
     pub(in crate::window) fn poll_plan(&mut self, now: Timestamp, options: &Options) -> Option<PlanDraft> {
-        if self.windows.is_empty() || self.obstacle(now).is_some() {
+        if self.windows.is_empty() {
             return None;
         }
+        // Whatever is in the way: what a file has told stays when the file is forgotten meanwhile.
         self.catch_up(now, options);
+        if self.obstacle(now).is_some() {
+            return None;
+        }
         let mut rules = RulesOf::new(self, now, options);
         let (start, why) = self
             .candidates()
