@@ -13,6 +13,8 @@
 //! than their share are read again when their turn comes. The shares follow from the options alone, and an input is
 //! judged by what it needs of them by itself.
 //!
+//! With a spawner, rows are encoded by tasks while the next ones are merged: one step of rows is then held twice.
+//!
 //! What does not count: the program, holes that an allocator keeps (glibc's keeps up to twice the budget where
 //! columns are many, unless `MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=65536` is set), and what a column takes for a
 //! moment when it is wider than its pages tell. A row group without page index is fetched as a whole; one whose

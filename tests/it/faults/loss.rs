@@ -47,7 +47,7 @@ fn a_state_that_is_lost_before_any_job_costs_nothing() {
     for job in 0..jobs() {
         for dies in [true, false] {
             disturbed(job, dies, false, &format!("job {job}, dies {dies}"), |rig| {
-                rig.state.wipe()
+                rig.state.wipe();
             });
         }
     }
