@@ -256,7 +256,7 @@ impl FanOut {
         open.turn = self.turn;
         let options = self.output.options();
         let group = open.group.get_or_insert_with(|| OpenGroup::gathered(options));
-        group.add(rows)?;
+        group.add(rows).await?;
         let is_full = group.is_full(open.file.as_ref(), options);
         self.look_at(key);
         if is_full {

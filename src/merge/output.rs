@@ -29,9 +29,6 @@ use super::upload::{Pending, Upload};
 use crate::data_file::{DataFile, FilePartition};
 use crate::options::{Codec, SortField};
 
-/// Most rows that are encoded between two turns of the executor.
-const STEP_ROWS: usize = 1_024;
-
 /// Least steps in which a row group is filled.
 const STEPS: u64 = 8;
 
@@ -174,16 +171,16 @@ impl OpenGroup {
         Self::new(Rows::gathered(&options.schema), &options.memory)
     }
 
-    pub(super) fn add(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
-        self.content.add(rows)?;
+    pub(super) async fn add(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
+        self.content.add(rows).await?;
         self.rows += rows.num_rows();
         self.held.resize(self.content.memory_size());
         Ok(())
     }
 
     /// As [`OpenGroup::add`], by tasks; the rows are counted until these are settled.
-    fn spread(&mut self, rows: &RecordBatch, spawner: &Spawner) -> Result<(), MergeError> {
-        self.content.spread(rows, spawner)?;
+    async fn spread(&mut self, rows: &RecordBatch, spawner: &Spawner) -> Result<(), MergeError> {
+        self.content.spread(rows, spawner).await?;
         self.rows += rows.num_rows();
         self.held.resize(self.held.bytes().saturating_add(size(rows)));
         Ok(())
@@ -243,11 +240,6 @@ impl Output {
         // Each step adds no more than what is left free for it.
         let width = size(rows) / rows.num_rows().max(1) as u64;
         let step = to_usize(self.options.row_group_bytes / STEPS / width.max(1)).max(1);
-        let step = match self.options.spawner {
-            // It is not the polling thread that has to do it in one go.
-            Some(_) => step,
-            None => step.min(STEP_ROWS),
-        };
         let mut start = 0;
         while start < rows.num_rows() {
             self.end_full_group().await?;
@@ -262,7 +254,8 @@ impl Output {
                 .row_group_rows
                 .saturating_sub(file.group.as_ref().map_or(0, |group| group.rows));
             let length = step.min(room).min(rows.num_rows() - start).max(1);
-            file.write(&self.options, self.manner, &rows.slice(start, length))?;
+            file.write(&self.options, self.manner, &rows.slice(start, length))
+                .await?;
             start += length;
             yield_now().await;
         }
@@ -381,7 +374,7 @@ impl Output {
 
 impl OpenFile {
     /// Adds a few rows.
-    fn write(&mut self, options: &OutputOptions, manner: Manner, rows: &RecordBatch) -> Result<(), MergeError> {
+    async fn write(&mut self, options: &OutputOptions, manner: Manner, rows: &RecordBatch) -> Result<(), MergeError> {
         let group = match &mut self.group {
             Some(group) => group,
             none => {
@@ -397,8 +390,8 @@ impl OpenFile {
             }
         };
         match &options.spawner {
-            Some(spawner) => group.spread(rows, spawner),
-            None => group.add(rows),
+            Some(spawner) => group.spread(rows, spawner).await,
+            None => group.add(rows).await,
         }
     }
 

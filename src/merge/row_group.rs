@@ -108,12 +108,15 @@ impl Rows {
         }
     }
 
-    pub(super) fn add(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
+    /// Adds rows. Each column takes all of them in turn: what its encoder works with then stays in the processor's
+    /// cache.
+    pub(super) async fn add(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
         match self {
             Self::Encoded { columns, .. } => {
                 let mut writers = columns.iter_mut();
                 for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
                     encode(&mut writers, field, column)?;
+                    yield_now().await;
                 }
                 Ok(())
             }
@@ -143,9 +146,9 @@ impl Rows {
     }
 
     /// As [`Rows::add`], but columns that are encoded as rows come in are so by tasks: [`Rows::settle`] waits for them.
-    pub(super) fn spread(&mut self, rows: &RecordBatch, spawner: &Spawner) -> Result<(), MergeError> {
+    pub(super) async fn spread(&mut self, rows: &RecordBatch, spawner: &Spawner) -> Result<(), MergeError> {
         let Self::Encoded { columns, under_way, .. } = self else {
-            return self.add(rows);
+            return self.add(rows).await;
         };
         let mut encoders = std::mem::take(columns).into_iter();
         let mut some: Vec<(FieldRef, ArrayRef)> = Vec::new();
