@@ -26,6 +26,7 @@ mod budget;
 mod chain;
 mod cut;
 mod decode;
+mod encoders;
 mod encodings;
 mod error;
 mod fan_out;

@@ -18,6 +18,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
 use super::budget::{Held, Memory, to_usize};
+use super::encoders::Encoders;
 use super::encodings::Encodings;
 use super::error::MergeError;
 use super::floats;
@@ -178,20 +179,6 @@ impl OpenGroup {
         Ok(())
     }
 
-    /// As [`OpenGroup::add`], by tasks; the rows are counted until these are settled.
-    async fn spread(&mut self, rows: &RecordBatch, spawner: &Spawner) -> Result<(), MergeError> {
-        self.content.spread(rows, spawner).await?;
-        self.rows += rows.num_rows();
-        self.held.resize(self.held.bytes().saturating_add(size(rows)));
-        Ok(())
-    }
-
-    async fn settle(&mut self) -> Result<(), MergeError> {
-        self.content.settle().await?;
-        self.held.resize(self.content.memory_size());
-        Ok(())
-    }
-
     /// Bytes held.
     pub(super) fn bytes(&self) -> u64 {
         self.held.bytes()
@@ -242,7 +229,6 @@ impl Output {
         let step = to_usize(self.options.row_group_bytes / STEPS / width.max(1)).max(1);
         let mut start = 0;
         while start < rows.num_rows() {
-            self.end_full_group().await?;
             if self.file.is_none() {
                 self.file = Some(self.open(self.partition.clone())?);
             }
@@ -257,20 +243,19 @@ impl Output {
             file.write(&self.options, self.manner, &rows.slice(start, length))
                 .await?;
             start += length;
-            yield_now().await;
-        }
-        if self.options.spawner.is_none() {
             self.end_full_group().await?;
+            yield_now().await;
         }
         Ok(())
     }
 
-    /// Waits for what has been given to the spawner; ends the row group if it is full, and then the file if it is.
+    /// Ends the row group if it is full, and then the file if it is.
     async fn end_full_group(&mut self) -> Result<(), MergeError> {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
-        if file.settled_is_full(&self.options).await? {
+        let group = file.group.as_ref();
+        if group.is_some_and(|group| group.is_full(Some(file), &self.options)) {
             file.close_group(&self.format).await?;
             if file.is_at_target(&self.options) {
                 self.close().await?;
@@ -382,28 +367,15 @@ impl OpenFile {
                     Manner::AtOnce => {
                         let number = self.writer.flushed_row_groups().len();
                         let columns = self.factory.create_column_writers(number).map_err(encoding)?;
-                        Rows::encoded(columns, options.codec)
+                        let step = options.row_group_bytes / STEPS / 2;
+                        Rows::Encoded(Encoders::new(columns, options.codec, options.spawner.clone(), step))
                     }
                     Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
                 };
                 none.insert(OpenGroup::new(content, &options.memory))
             }
         };
-        match &options.spawner {
-            Some(spawner) => group.spread(rows, spawner).await,
-            None => group.add(rows).await,
-        }
-    }
-
-    /// Whether the row group is full once all of its rows are in.
-    async fn settled_is_full(&mut self, options: &OutputOptions) -> Result<bool, MergeError> {
-        let Some(mut group) = self.group.take() else {
-            return Ok(false);
-        };
-        group.settle().await?;
-        let is_full = group.is_full(Some(self), options);
-        self.group = Some(group);
-        Ok(is_full)
+        group.add(rows).await
     }
 
     /// Whether it is as large as files are to be.
@@ -432,14 +404,13 @@ impl OpenFile {
         let Some(mut group) = self.group.take() else {
             return Ok(());
         };
-        group.settle().await?;
         let number = self.writer.flushed_row_groups().len();
         let (before, written) = (group.held.bytes(), self.writer.bytes_written());
         let is_raw = group.content.encoded_size().is_none();
         let mut writer = self.writer.next_row_group().map_err(encoding)?;
         let mut left: u64 = before;
         let mut leaf = 0;
-        let mut columns = group.content.into_columns()?.into_iter().enumerate();
+        let mut columns = group.content.into_columns().await?.into_iter().enumerate();
         let mut under_way = VecDeque::new();
         loop {
             for (index, column) in columns.by_ref().take(format.concurrency - under_way.len()) {

@@ -7,23 +7,21 @@ use std::io;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, MutableArrayData, RecordBatch, make_array};
-use arrow::datatypes::{DataType, FieldRef, Schema};
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use arrow::datatypes::{FieldRef, Schema};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{SchemaDescriptor, Type};
 
 use super::budget::encoder_bytes;
+use super::encoders::{Encoders, encode};
 use super::error::MergeError;
-use super::spawner::{Spawner, Task};
 use super::step::yield_now;
 use crate::options::Codec;
 
 /// Rows that are gathered before they are stored as an array of their own.
 const PIECE_ROWS: usize = 1_024;
-/// Least bytes of rows that are worth a task.
-const TASK_BYTES: u64 = 64 << 10;
 /// What a new encoder of a dictionary takes.
 const DICTIONARY_BYTES: u64 = 80 << 10;
 
@@ -51,14 +49,7 @@ pub(super) fn one_encoder_bytes(codec: Codec) -> u64 {
 
 /// Rows of a row group, encoded or not.
 pub(super) enum Rows {
-    Encoded {
-        /// In order; none while they are with the spawner.
-        columns: Vec<ArrowColumnWriter>,
-        /// What has been given to the spawner, in the order of its columns.
-        under_way: Vec<Task<Result<Vec<ArrowColumnWriter>, MergeError>>>,
-        /// What an encoder takes that does not tell.
-        beside: u64,
-    },
+    Encoded(Encoders),
     Raw {
         /// Pieces of each column.
         columns: Vec<Vec<ArrayRef>>,
@@ -74,15 +65,6 @@ pub(super) enum Rows {
 }
 
 impl Rows {
-    pub(super) fn encoded(columns: Vec<ArrowColumnWriter>, codec: Codec) -> Self {
-        let beside = encoder_bytes(codec).saturating_mul(columns.len() as u64);
-        Self::Encoded {
-            columns,
-            under_way: Vec::new(),
-            beside,
-        }
-    }
-
     pub(super) fn raw(schema: &Schema, codec: Codec) -> Self {
         Self::Raw {
             columns: vec![Vec::new(); schema.fields().len()],
@@ -108,18 +90,9 @@ impl Rows {
         }
     }
 
-    /// Adds rows. Each column takes all of them in turn: what its encoder works with then stays in the processor's
-    /// cache.
     pub(super) async fn add(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
         match self {
-            Self::Encoded { columns, .. } => {
-                let mut writers = columns.iter_mut();
-                for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-                    encode(&mut writers, field, column)?;
-                    yield_now().await;
-                }
-                Ok(())
-            }
+            Self::Encoded(encoders) => encoders.add(rows).await,
             Self::Raw {
                 columns,
                 recent,
@@ -145,52 +118,10 @@ impl Rows {
         }
     }
 
-    /// As [`Rows::add`], but columns that are encoded as rows come in are so by tasks: [`Rows::settle`] waits for them.
-    pub(super) async fn spread(&mut self, rows: &RecordBatch, spawner: &Spawner) -> Result<(), MergeError> {
-        let Self::Encoded { columns, under_way, .. } = self else {
-            return self.add(rows).await;
-        };
-        let mut encoders = std::mem::take(columns).into_iter();
-        let mut some: Vec<(FieldRef, ArrayRef)> = Vec::new();
-        let mut bytes = 0;
-        for (index, (field, column)) in rows.schema_ref().fields().iter().zip(rows.columns()).enumerate() {
-            bytes += column_size(column);
-            some.push((Arc::clone(field), Arc::clone(column)));
-            if bytes < TASK_BYTES && index + 1 < rows.num_columns() {
-                continue;
-            }
-            let some = std::mem::take(&mut some);
-            let leaves = some.iter().map(|(field, _)| leaves(field.data_type())).sum();
-            let mut encoders: Vec<_> = encoders.by_ref().take(leaves).collect();
-            bytes = 0;
-            under_way.push(spawner.start(async move {
-                let mut writers = encoders.iter_mut();
-                for (field, column) in &some {
-                    encode(&mut writers, field, column)?;
-                }
-                Ok(encoders)
-            })?);
-        }
-        Ok(())
-    }
-
-    /// Waits for what [`Rows::spread`] has started.
-    pub(super) async fn settle(&mut self) -> Result<(), MergeError> {
-        if let Self::Encoded { columns, under_way, .. } = self {
-            for task in under_way.drain(..) {
-                columns.extend(task.outcome().await??);
-            }
-        }
-        Ok(())
-    }
-
     /// Bytes held, what is known of them.
     pub(super) fn memory_size(&self) -> u64 {
         match self {
-            Self::Encoded { columns, beside, .. } => {
-                let told = columns.iter().map(ArrowColumnWriter::memory_size).sum::<usize>();
-                beside.saturating_add(told as u64)
-            }
+            Self::Encoded(encoders) => encoders.memory_size(),
             Self::Raw {
                 recent_bytes,
                 bytes,
@@ -203,18 +134,18 @@ impl Rows {
     /// Bytes that they will have in the file, `None` while they are not encoded.
     pub(super) fn encoded_size(&self) -> Option<u64> {
         match self {
-            Self::Encoded { columns, .. } => {
-                let sizes = columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes);
-                Some(sizes.sum::<usize>() as u64)
-            }
+            Self::Encoded(encoders) => Some(encoders.encoded_size()),
             Self::Raw { .. } => None,
         }
     }
 
     /// The top-level columns, to be encoded to their end one after the other.
-    pub(super) fn into_columns(self) -> Result<Vec<ColumnRows>, MergeError> {
+    pub(super) async fn into_columns(self) -> Result<Vec<ColumnRows>, MergeError> {
         match self {
-            Self::Encoded { columns, .. } => Ok(columns.into_iter().map(Box::new).map(ColumnRows::Encoded).collect()),
+            Self::Encoded(encoders) => {
+                let columns = encoders.finish().await?.into_iter();
+                Ok(columns.map(Box::new).map(ColumnRows::Encoded).collect())
+            }
             Self::Raw {
                 mut columns,
                 mut recent,
@@ -275,39 +206,11 @@ pub(super) fn size(rows: &RecordBatch) -> u64 {
     rows.columns().iter().map(column_size).sum()
 }
 
-fn column_size(column: &ArrayRef) -> u64 {
+pub(super) fn column_size(column: &ArrayRef) -> u64 {
     match column.to_data().get_slice_memory_size() {
         Ok(bytes) => bytes as u64,
         Err(_) => column.get_array_memory_size() as u64,
     }
-}
-
-/// How many leaf columns a column has in Parquet.
-fn leaves(data_type: &DataType) -> usize {
-    match data_type {
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::FixedSizeList(item, _)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::Map(item, _) => leaves(item.data_type()),
-        DataType::Struct(fields) => fields.iter().map(|field| leaves(field.data_type())).sum(),
-        _ => 1,
-    }
-}
-
-fn encode<'a>(
-    writers: &mut impl Iterator<Item = &'a mut ArrowColumnWriter>,
-    field: &FieldRef,
-    column: &ArrayRef,
-) -> Result<(), MergeError> {
-    for levels in compute_leaves(field, column).map_err(encoding)? {
-        let writer = writers
-            .next()
-            .ok_or_else(|| MergeError::internal("more leaves than columns"))?;
-        writer.write(&levels).map_err(encoding)?;
-    }
-    Ok(())
 }
 
 /// Makes the recent rows a piece of every column; what it takes. A copy: they may be a small part of a large batch.

@@ -19,7 +19,8 @@ What the readers cannot do, and is therefore not compared:
     any column where that of a void field is gone;
   * ClickHouse (chdb 4.4.0): loses rows before 1970 as DuckDB does; reads null lists, maps and structs as empty ones,
     and times as whole seconds; cannot filter on uuid, fixed, time and binary, nor on fields of structs in a table
-    whose schema has changed; cannot read tables that are partitioned by identity of a uuid, which it takes for text;
+    whose schema has changed; cannot read tables that are partitioned by identity of a uuid, which it takes for text, or
+    by truncate of a decimal of more than 18 digits;
   * PyIceberg 0.12.0: filters on uuid, fixed, and fields of structs; loses rows under filters on doubles that are
     partitioned by identity, whose values it reads in single precision;
   * iceberg-rust (pyiceberg-core 0.11.0): manifests of uuids that are partitioned by identity, which it takes for text,
@@ -251,7 +252,11 @@ class ClickHouse:
 
     @staticmethod
     def can_read(table):
-        return not table.has_uuid_partitions()
+        def is_wide(leaf):
+            found = DECIMAL.match(leaf.field.type)
+            return found and int(found[1]) > 18 and any(kind.startswith("truncate") for kind in table.transforms(leaf))
+
+        return not table.has_uuid_partitions() and not any(map(is_wide, table.columns))
 
     def source(self):
         metadata = self.table.metadata.relative_to(self.table.directory)

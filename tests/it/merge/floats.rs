@@ -151,7 +151,7 @@ fn only_chunks_without_nan_have_bounds() {
 #[test]
 fn bounds_that_are_zero_hold_both_zeros() {
     // More rows than a page takes.
-    let rows = 25_000;
+    let rows = 30_000;
     let doubles = |zero: f64, sign: f64| {
         let values = (0..rows).map(|row| if row % 100 == 0 { zero } else { sign * f64::from(row) });
         Arc::new(Float64Array::from_iter_values(values)) as ArrayRef
@@ -165,11 +165,11 @@ fn bounds_that_are_zero_hold_both_zeros() {
     let (metadata, _) = merged(columns, 1 << 20);
     // Compared as text, since -0.0 equals 0.0.
     let bounds = |leaf| format!("{:?}", known_of(&metadata, 0, leaf).bounds.unwrap());
-    assert_eq!(bounds(1), "(-0.0, 24999.0)");
-    assert_eq!(bounds(2), "(-24999.0, 0.0)");
+    assert_eq!(bounds(1), "(-0.0, 29999.0)");
+    assert_eq!(bounds(2), "(-29999.0, 0.0)");
     assert_eq!(bounds(3), "(-0.0, 0.0)");
     let pages = |leaf| format!("{:?}", known_of(&metadata, 0, leaf).pages.unwrap());
-    assert_eq!(pages(1), "[(-0.0, 20479.0), (-0.0, 24999.0)]");
-    assert_eq!(pages(2), "[(-20479.0, 0.0), (-24999.0, 0.0)]");
+    assert_eq!(pages(1), "[(-0.0, 24575.0), (-0.0, 29999.0)]");
+    assert_eq!(pages(2), "[(-24575.0, 0.0), (-29999.0, 0.0)]");
     assert_eq!(pages(3), "[(-0.0, 0.0), (-0.0, 0.0)]");
 }
