@@ -85,7 +85,7 @@ pub struct Options {
     pub max_open_windows: usize,
     /// Most writers remembered per namespace.
     pub max_known_writers: usize,
-    /// Output files are rolled at about this size.
+    /// Output files are rolled at about this size, as far as the memory budget allows: up to 2,048 times an eighth of it.
     pub target_file_size_bytes: u64,
     /// Memory that a merge may hold.
     pub memory_budget_bytes: u64,

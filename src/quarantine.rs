@@ -110,6 +110,17 @@ pub enum QuarantineReason {
         /// Its type.
         data_type: String,
     },
+    /// After it was merged it was uploaded again, by all that is compared the same: its rows are in the table. It is
+    /// not deleted, since size and footer say little of values.
+    #[error(
+        "uploaded again after it was merged, with the same size and footer: its rows are in the table already. planned=`{planned}` found=`{found}`"
+    )]
+    UploadedAgain {
+        /// Entity tag of the content that was merged.
+        planned: String,
+        /// Entity tag found.
+        found: String,
+    },
     /// It was gone before it was read.
     #[error("vanished before it was read")]
     Vanished,

@@ -9,9 +9,10 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use crate::error::{Error, Result};
 use crate::halt::{Halt, LaneError};
 use crate::ids::{AttemptId, LaneId, Seq};
+use crate::merge::{SourceError, read_footer};
 use crate::naming::{ETag, SourceFile};
 use crate::place::Place;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedSource};
 use crate::sink::{Confirmation, Decision, Outcome, TableSink};
 use crate::time::Timestamp;
 
@@ -25,6 +26,8 @@ pub(crate) struct Reclaimed {
     pub(crate) deleted: usize,
     /// Kept, since their content is not the one that was merged.
     pub(crate) replaced: Vec<SourceFile>,
+    /// Kept, since only their size and footer are those of what was merged; with the entity tag of that.
+    pub(crate) uploaded_again: Vec<(SourceFile, ETag)>,
 }
 
 /// Deletes the sources of a committed plan whose grace is over.
@@ -71,17 +74,40 @@ pub(crate) async fn reclaim(
         let etag = meta.e_tag.map(ETag::new);
         if etag.as_ref() == Some(&source.etag) {
             paths.push(path);
+            continue;
+        }
+        let file = SourceFile {
+            key: source.key.clone(),
+            name: source.name.clone(),
+            size: meta.size,
+            etag,
+        };
+        if is_same_content(bucket.store().as_ref(), &path, &file, source).await? {
+            reclaimed.uploaded_again.push((file, source.etag.clone()));
         } else {
-            reclaimed.replaced.push(SourceFile {
-                key: source.key.clone(),
-                name: source.name.clone(),
-                size: meta.size,
-                etag,
-            });
+            reclaimed.replaced.push(file);
         }
     }
     reclaimed.deleted = delete_all(bucket.store().as_ref(), paths).await?;
     Ok(reclaimed)
+}
+
+/// Whether a file that took the place of a planned one has its size and footer.
+async fn is_same_content(
+    store: &dyn ObjectStore,
+    path: &Path,
+    file: &SourceFile,
+    planned: &PlannedSource,
+) -> Result<bool> {
+    if file.size != planned.size {
+        return Ok(false);
+    }
+    match read_footer(store, path, file.etag.as_ref()).await {
+        Ok(footer) => Ok(footer.digest == planned.footer),
+        // Bad content is other content, and is found bad again when it is drafted.
+        Err(SourceError::Bad(_)) => Ok(false),
+        Err(SourceError::Unavailable(error)) => Err(error),
+    }
 }
 
 /// Asks the table whether the entry of a decision is still in; nothing is deleted otherwise.

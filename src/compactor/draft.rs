@@ -11,7 +11,7 @@ use crate::compactor::lane_work::{CONCURRENT_READS, LaneWork, table_error};
 use crate::compactor::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::halt::LaneError;
-use crate::ids::Sha256Digest;
+use crate::ids::{Seq, Sha256Digest};
 use crate::ledger::{Register, SettledSource, Verdict};
 use crate::merge::{SourceError, SourceFooter, read_footer};
 use crate::naming::{ETag, ObjectKey, SourceFile};
@@ -28,6 +28,8 @@ use crate::window::PlanDraft;
 #[derive(Clone, Debug)]
 pub(crate) struct TakenSource {
     pub(crate) etag: ETag,
+    /// The plan that has taken it.
+    pub(crate) seq: Option<Seq>,
     /// Size and footer digest of the planned content; `None` for a source judged before the lane.
     pub(crate) content: Option<(u64, Sha256Digest)>,
     /// Whether nobody can tell if its rows are in the table.
@@ -53,6 +55,7 @@ pub(crate) async fn taken_sources(
         for source in register.load_plan(seq).await?.sources {
             taken.entry(source.key).or_default().push(TakenSource {
                 etag: source.etag,
+                seq: Some(seq),
                 content: Some((source.size, source.footer)),
                 unknown: false,
             });
@@ -62,6 +65,7 @@ pub(crate) async fn taken_sources(
         for SettledSource { key, etag, verdict } in register.settled(start).await? {
             taken.entry(key).or_default().push(TakenSource {
                 etag,
+                seq: None,
                 content: None,
                 unknown: verdict == Verdict::Unknown,
             });
@@ -211,11 +215,12 @@ impl LaneWork {
             .flatten()
             .filter(|source| !(released && source.unknown))
             .collect();
-        if earlier
-            .iter()
-            .any(|t| t.etag == told.etag || t.same_content(told.size, told.digest))
-        {
+        if earlier.iter().any(|t| t.etag == told.etag) {
             self.found.taken.push(file.key);
+            return None;
+        }
+        if let Some(same) = earlier.iter().find(|t| t.same_content(told.size, told.digest)) {
+            self.found.uploaded_again.push((file, same.etag.clone(), same.seq));
             return None;
         }
         if let Some(first) = earlier.first()

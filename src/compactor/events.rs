@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::compactor::draft::TakenSource;
 use crate::compactor::lane::Lane;
 use crate::compactor::shared::Shared;
 use crate::compactor::shelf::ShelfEntry;
@@ -285,33 +286,31 @@ impl Lane {
             return Ok(Some(EventOutcome::SetAside));
         }
         if let Some(last) = earlier.last() {
-            let hinted = file
-                .etag
-                .as_ref()
-                .is_some_and(|etag| earlier.iter().any(|t| t.etag == *etag));
-            let found = if hinted {
-                Found::Same
-            } else {
-                look(shared, &file, &sighting, Some(&last.etag)).await?
-            };
-            let Found::Other(etag, size) = found else {
+            let hinted = |etag: &ETag| earlier.iter().find(|t| t.etag == *etag);
+            if let Some(same) = file.etag.as_ref().and_then(hinted) {
+                return self.taken_already(shared, tracker, file, same, now).await.map(Some);
+            }
+            let Found::Other(etag, size) = look(shared, &file, &sighting, Some(&last.etag)).await? else {
                 return Ok(Some(EventOutcome::Duplicate));
             };
-            if earlier.iter().any(|t| t.etag == etag) {
-                return Ok(Some(EventOutcome::Duplicate));
+            file.etag = Some(etag.clone());
+            file.size = size;
+            if let Some(same) = hinted(&etag) {
+                return self.taken_already(shared, tracker, file, same, now).await.map(Some);
             }
             let path = shared.bucket.path(file.key.as_str())?;
             match read_footer(shared.bucket.store().as_ref(), &path, Some(&etag)).await {
-                Ok(footer) if earlier.iter().any(|t| t.same_content(footer.size, footer.digest)) => {
-                    return Ok(Some(EventOutcome::Duplicate));
+                Ok(footer) => {
+                    let same = |t: &&TakenSource| t.same_content(footer.size, footer.digest);
+                    if let Some(same) = earlier.iter().find(same) {
+                        return self.taken_already(shared, tracker, file, same, now).await.map(Some);
+                    }
                 }
                 Err(SourceError::Unavailable(error)) => return Err(error),
                 // Bad content is found bad again when it is drafted.
-                Ok(_) | Err(SourceError::Bad(_)) => {}
+                Err(SourceError::Bad(_)) => {}
             }
             let planned = last.etag.to_string();
-            file.etag = Some(etag.clone());
-            file.size = size;
             if shared.options.on_replaced == OnReplaced::Quarantine {
                 let found = etag.to_string();
                 self.set_aside(tracker, &file, QuarantineReason::Replaced { planned, found }, now)?;
@@ -343,6 +342,30 @@ impl Lane {
         }
     }
 
+    /// A file is what some plan has taken. There is nothing to do, unless the sources of that plan have been deleted
+    /// and it is there all the same: nobody else would ever look at it.
+    async fn taken_already(
+        &mut self,
+        shared: &Shared,
+        tracker: &mut WindowTracker,
+        file: SourceFile,
+        taken: &TakenSource,
+        now: Timestamp,
+    ) -> Result<EventOutcome> {
+        if !taken.seq.is_some_and(|seq| self.memory.is_reclaimed(seq)) {
+            return Ok(EventOutcome::Duplicate);
+        }
+        // A notification may be old, and a listing from before the deletion.
+        let path = shared.bucket.path(file.key.as_str())?;
+        let meta = head(shared.bucket.store().as_ref(), &path).await?;
+        if meta.and_then(|meta| meta.e_tag).map(ETag::new) != file.etag {
+            return Ok(EventOutcome::Duplicate);
+        }
+        let reason = uploaded_again(&taken.etag, &file);
+        self.set_aside(tracker, &file, reason, now)?;
+        Ok(EventOutcome::SetAside)
+    }
+
     /// Moves a source into quarantine.
     pub(super) fn set_aside(
         &mut self,
@@ -353,6 +376,14 @@ impl Lane {
     ) -> Result<()> {
         tracker.forget_file(&self.namespace, &file.key);
         self.shelf.insert(ShelfEntry::new(file, reason, now))
+    }
+}
+
+/// What is said of a file that is the same as one that was merged, of this entity tag.
+pub(crate) fn uploaded_again(planned: &ETag, file: &SourceFile) -> QuarantineReason {
+    QuarantineReason::UploadedAgain {
+        planned: planned.to_string(),
+        found: file.etag.as_ref().map(ETag::to_string).unwrap_or_default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::compactor::busy::LONGEST_PAUSE_MS;
+use crate::compactor::events::uploaded_again;
 use crate::compactor::job::{Done, Job, JobOutcome, ReclaimWork, Work};
 use crate::compactor::lane::Lane;
 use crate::compactor::lane_work::{DecidedPlan, Found};
@@ -349,7 +350,7 @@ impl Compactor {
             Done::Reclaim { reclaimed, result } => {
                 lane.reclaiming.finish(&token);
                 for (seq, done) in reclaimed {
-                    lane.reclaimed(tracker, seq, done, now, &mut report);
+                    lane.reclaimed(tracker, seq, done, now, &mut report)?;
                 }
                 result
             }
@@ -420,6 +421,18 @@ impl Lane {
                 tracker.forget_file(&self.namespace, &key);
             }
         }
+        for (file, planned, seq) in found.uploaded_again {
+            if changed(tracker, &file.key, &self.namespace) {
+                continue;
+            }
+            if seq.is_some_and(|seq| self.memory.is_reclaimed(seq)) {
+                let reason = uploaded_again(&planned, &file);
+                report.quarantined.push((file.key.clone(), reason.clone()));
+                self.set_aside(tracker, &file, reason, now)?;
+            } else {
+                tracker.forget_file(&self.namespace, &file.key);
+            }
+        }
         for (file, reason) in found.quarantined {
             if changed(tracker, &file.key, &self.namespace) {
                 continue;
@@ -477,8 +490,15 @@ impl Lane {
         done: Reclaimed,
         now: Timestamp,
         report: &mut JobReport,
-    ) {
+    ) -> Result<()> {
         report.reclaimed_sources += done.deleted;
+        for (file, planned) in done.uploaded_again {
+            if self.shelf.get(&file.key).is_none() {
+                let reason = uploaded_again(&planned, &file);
+                report.quarantined.push((file.key.clone(), reason.clone()));
+                self.set_aside(tracker, &file, reason, now)?;
+            }
+        }
         for file in done.replaced {
             // Perhaps nobody has told of the other content: it is judged as if somebody had.
             if self.shelf.get(&file.key).is_none() {
@@ -492,5 +512,6 @@ impl Lane {
                 .decision(seq)
                 .is_some_and(|decision| decision.outcome == Outcome::Void)
         });
+        Ok(())
     }
 }

@@ -276,6 +276,7 @@ fn record_of_files(start: Timestamp, files: Vec<FileRecord>) -> WindowRecord {
         start,
         generation: 0,
         exempt: false,
+        rest_of: None,
         voided: false,
         files,
     }

@@ -59,6 +59,8 @@ pub(crate) struct Found {
     pub(crate) quarantined: Vec<(SourceFile, QuarantineReason)>,
     /// Pending files that are in a plan or were judged before.
     pub(crate) taken: Vec<ObjectKey>,
+    /// Files with the size and footer of what some plan has taken, its entity tag, and the plan.
+    pub(crate) uploaded_again: Vec<(SourceFile, ETag, Option<Seq>)>,
     /// Plans decided, in order.
     pub(crate) decided: Vec<DecidedPlan>,
 }

@@ -34,7 +34,9 @@ impl Compactor {
     ///
     /// # Errors
     ///
-    /// `Unavailable` when the bucket or the state store does not answer; call it again.
+    /// `Unavailable` when the bucket or the state store does not answer; call it again. What else was listed has been
+    /// taken in: an object that the store cannot name (a directory may hold any bytes as names) holds up only its own
+    /// namespace, if that has yet to be listed for the first time.
     pub async fn reconcile(&mut self, now: Timestamp) -> Result<Reconciled> {
         self.writable()?;
         self.listing = true;
@@ -51,6 +53,11 @@ impl Compactor {
             }
         }
         self.end_listing();
+        if reconciled.is_err() {
+            // What is wrong may lie in one namespace: the others are listed by themselves.
+            let _ = self.list_new_lanes(now).await;
+            self.saved().await?;
+        }
         let reconciled = reconciled?;
         self.counters.found_by_listing += reconciled.recorded;
         self.counters.last_listing_at = Some(now);
@@ -67,9 +74,17 @@ impl Compactor {
         };
         let mut pages = bucket.store().list(Some(&path)).chunks(PAGE);
         let mut reconciled = Reconciled::default();
+        let mut failed = None;
         while let Some(page) = pages.next().await {
             for meta in page {
-                let meta = meta.map_err(|e| Error::from_store("list", &path, e))?;
+                let meta = match meta {
+                    Ok(meta) => meta,
+                    Err(error) => {
+                        // Some stores go on with the next object, the others are at their end now.
+                        failed.get_or_insert(Error::from_store("list", &path, error));
+                        continue;
+                    }
+                };
                 let Some(key) = bucket.key(&meta.location).map(ObjectKey::new) else {
                     continue;
                 };
@@ -92,7 +107,10 @@ impl Compactor {
             }
             self.saved().await?;
         }
-        Ok(reconciled)
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(reconciled),
+        }
     }
 
     /// Lists the namespaces whose lane has just been opened without a state: what came before its first event,
@@ -105,17 +123,19 @@ impl Compactor {
             .filter(|(_, slot)| to_be_listed(slot))
             .map(|(namespace, _)| namespace.clone())
             .collect();
+        let mut failed = Ok(());
         for namespace in namespaces {
             let prefix = self.shared.parser.prefix_of(&namespace);
             if let Err(error) = self.list(&prefix, now).await {
-                return Err((namespace, error));
+                failed = failed.and(Err((namespace, error)));
+                continue;
             }
             if let Some(lane) = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut) {
                 lane.listed();
                 self.tracker.end_listing(&namespace);
             }
         }
-        Ok(())
+        failed
     }
 
     /// Lets namespaces be planned again, also after a listing whose future was dropped; not those that have yet to

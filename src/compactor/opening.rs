@@ -59,7 +59,11 @@ impl Compactor {
             compactor.open_lane(&namespace, now).await?;
         }
         if mode == Mode::ReadWrite {
-            compactor.list_new_lanes(now).await.map_err(|(_, error)| error)?;
+            match compactor.list_new_lanes(now).await {
+                Err((_, error)) if error.is_retryable() => return Err(error),
+                // A namespace that cannot be listed waits for that; the others go on.
+                Err(_) | Ok(()) => {}
+            }
             compactor.saved().await?;
         }
         Ok(compactor)

@@ -23,6 +23,8 @@ use crate::options::SortField;
 
 /// Largest row group in memory, whatever the budget.
 const MAX_ROW_GROUP_BYTES: u64 = 128 << 20;
+/// Of the budget, at most so much is a part of an upload: larger files than many of those are not written.
+const PART_SHARE: u64 = 8;
 /// How often a merge is planned anew before it stops relying on what turned out wrong.
 const MAX_REPLANS: usize = 16;
 
@@ -47,6 +49,7 @@ pub(super) struct Shares {
 fn shares(options: &MergeOptions) -> Shares {
     let budget = options.memory_budget_bytes;
     let part = upload::part_size(options.target_file_size_bytes.saturating_mul(2));
+    let part = part.min((budget / PART_SHARE).max(upload::MIN_PART_BYTES));
     let row_group = (budget.saturating_sub(part) / 3).min(MAX_ROW_GROUP_BYTES);
     let (merged, footers, decoding) = (budget / 16, budget / 16, budget / 32);
     let others = [row_group, part, merged, footers, decoding].iter().sum();

@@ -80,6 +80,7 @@ use self::passes::Scratch;
 use self::reader::InputReader;
 pub(crate) use self::sources::Sources;
 use self::spawner::Spawner;
+use self::upload::largest_target;
 use crate::data_file::DataFile;
 use crate::naming::WriterId;
 use crate::partitioning::Partitioner;
@@ -236,7 +237,7 @@ impl ParquetMerger {
             sort_order: self.options.sort_order.clone(),
             key_value_metadata: target.key_value_metadata.clone(),
             codec: self.options.codec,
-            target_file_size: self.options.target_file_size_bytes,
+            target_file_size: self.options.target_file_size_bytes.min(largest_target(shares.part)),
             part_size: shares.part,
             row_group_bytes: shares.row_group,
             row_group_rows: self.options.max_row_group_rows.max(1),

@@ -16,7 +16,8 @@ pub struct MergeOptions {
     /// Memory that the merge may hold; at least [`MIN_MEMORY_BUDGET_BYTES`]. About half of it is for reading: a row
     /// group without page index that takes more, compressed, is too large. Holes that an allocator keeps come on top.
     pub memory_budget_bytes: u64,
-    /// Outputs are rolled at about this size.
+    /// Outputs are rolled at about this size, or at 2,048 parts of an eighth of the memory budget (32 GiB by default) if
+    /// that is less.
     pub target_file_size_bytes: u64,
     /// The codec of the outputs.
     pub codec: Codec,

@@ -25,6 +25,11 @@ pub(super) fn part_size(size: u64) -> u64 {
     MIN_PART_BYTES.max(size.div_ceil(USUAL_PARTS))
 }
 
+/// The largest size to aim at with parts of `part` bytes: it may be passed by as much again.
+pub(super) fn largest_target(part: u64) -> u64 {
+    part.saturating_mul(USUAL_PARTS) / 2
+}
+
 /// An object being uploaded.
 #[derive(Debug)]
 pub(super) struct Upload {

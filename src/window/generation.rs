@@ -8,6 +8,7 @@ use super::readiness::Facts;
 use crate::naming::{SourceFile, WriterId};
 use crate::options::Options;
 use crate::plan::Window;
+use crate::status::Readiness;
 use crate::time::Timestamp;
 
 /// The pending files of one window.
@@ -22,6 +23,7 @@ pub(super) struct Generation {
     /// The newest arrival when the last listing ended, if that listing brought it.
     listed_until: Option<Timestamp>,
     pub(super) exempt: bool,
+    pub(super) rest_of: Option<Readiness>,
     pub(super) voided: bool,
     /// Arrivals before this number are to be planned at once.
     drain_before: u64,
@@ -46,6 +48,7 @@ impl Generation {
             arrivals: BTreeMap::new(),
             listed_until: None,
             exempt: false,
+            rest_of: None,
             voided: false,
             drain_before: 0,
             drain_left: 0,
@@ -153,6 +156,7 @@ impl Generation {
             },
             files: self.files.len(),
             exempt: self.exempt,
+            rest_of: self.rest_of,
             visible_at: self.visible_at(self.files.first(), options),
             full_at: self.full_at(options),
             drained: self.drain_left > 0,

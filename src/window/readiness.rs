@@ -20,6 +20,8 @@ pub(super) struct Facts {
     pub(super) files: usize,
     /// The minimum does not apply.
     pub(super) exempt: bool,
+    /// Why the plan was ready that left these files over.
+    pub(super) rest_of: Option<Readiness>,
     /// When the first file is not from the future any more.
     pub(super) visible_at: Timestamp,
     /// When so many are not from the future that they exceed a plan.
@@ -51,7 +53,7 @@ pub(super) struct Quorum {
 
 /// The instants from which the rules hold.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules([(Readiness, Option<Timestamp>); 8]);
+pub(super) struct Rules([(Readiness, Option<Timestamp>); 9]);
 
 impl Rules {
     /// Applies the rules. A rule that cannot hold before `horizon` has passed may be left out; only then
@@ -66,6 +68,10 @@ impl Rules {
         Self([
             (Readiness::Drained, facts.drained.then_some(facts.visible_at)),
             (Readiness::Voided, facts.voided.then_some(facts.visible_at)),
+            (
+                facts.rest_of.unwrap_or(Readiness::Full),
+                facts.rest_of.map(|_| facts.visible_at),
+            ),
             (
                 Readiness::WatermarkQuorum,
                 quorum.map(|quorum| calm_at.max(quorum.watermark_at)),

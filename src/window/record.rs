@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pending::{ArrivedBy, PendingFile};
 use crate::naming::{ETag, FileName, Namespace, ObjectKey, SourceFile, WriterId};
+use crate::status::Readiness;
 use crate::time::Timestamp;
 
 /// A value of the tracker that is saved by itself.
@@ -43,6 +44,9 @@ pub struct WindowRecord {
     /// The rest of a plan that was cut: the minimum does not apply.
     #[serde(default, skip_serializing_if = "is_false")]
     pub exempt: bool,
+    /// The rest of a plan that was cut: why that was ready, and so is what it left over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest_of: Option<Readiness>,
     /// An earlier plan came to nothing: to be planned at once.
     #[serde(default, skip_serializing_if = "is_false")]
     pub voided: bool,

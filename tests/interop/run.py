@@ -22,6 +22,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from duckdb_extensions import import_extension
 
@@ -117,17 +118,23 @@ def compacted(host):
 
 
 def corrupt(host):
-    """a corrupt file is listed and set aside, all others are compacted"""
+    """corrupt files are listed and set aside, all others are compacted"""
     paths = sources.make(host.bucket, "users", hours=1)
-    bad = paths.pop()
-    body = bytearray(bad.read_bytes())
-    bad.write_bytes(body[: len(body) // 2])
+    cut, flipped = paths.pop(), paths.pop()
+    body = cut.read_bytes()
+    cut.write_bytes(body[: len(body) // 2])
+    # A value that has changed under way: only the checksum of its page tells.
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    pq.write_table(pq.read_table(flipped), flipped, **options)
+    body = bytearray(flipped.read_bytes())
+    body[len(body) // 2] ^= 1
+    flipped.write_bytes(body)
     expected = sources.read(paths)
     document = host.compact("--grace", "1h", expect=QUARANTINE)
-    key = bad.relative_to(host.bucket).as_posix()
-    assert found(document, "key") == [key], f"{key} is in quarantine: {document}"
+    keys = {bad.relative_to(host.bucket).as_posix() for bad in (cut, flipped)}
+    assert set(found(document, "key")) == keys, f"{keys} are in quarantine: {document}"
     check_table(host.table("users"), expected)
-    assert bad.exists(), "what is in quarantine stays in the bucket"
+    assert cut.exists() and flipped.exists(), "what is in quarantine stays in the bucket"
 
 
 def appended(host):

@@ -304,6 +304,7 @@ impl NamespaceState {
             // After a restart nobody knows what was drafted, and the flag stays what it was saved as.
             if let Some(busy) = busy {
                 rest.exempt = busy.rest || !busy.files_left.is_empty();
+                rest.rest_of = schedule::rest_of(busy.rest, busy.why);
             }
             rest.voided = false;
         }

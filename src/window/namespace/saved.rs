@@ -22,6 +22,7 @@ impl NamespaceState {
             start,
             generation: self.generation(start),
             exempt: generation.exempt,
+            rest_of: generation.rest_of,
             voided: generation.voided,
             files: generation.pending().map(FileRecord::of).collect(),
         })
@@ -54,6 +55,7 @@ impl NamespaceState {
         }
         if let Some(generation) = self.windows.get_mut(&start) {
             generation.exempt |= record.exempt;
+            generation.rest_of = generation.rest_of.max(record.rest_of);
             generation.voided |= record.voided;
         }
         let generation = self.generation(start).max(record.generation);

@@ -29,8 +29,10 @@ impl NamespaceState {
             .find_map(|generation| Some((generation.window.start, rules.of(generation, now).ready(now)?)))?;
         let generation = self.windows.get_mut(&start)?;
         let Cut { files, rest } = generation.cut(options, now);
-        if rest && !generation.exempt {
+        let rest_of = rest_of(rest, why);
+        if rest && (!generation.exempt || generation.rest_of != rest_of) {
             generation.exempt = true;
+            generation.rest_of = rest_of;
             self.dirty_windows.insert(start);
         }
         self.busy = Some(Busy {
@@ -143,6 +145,11 @@ impl NamespaceState {
             None => (None, Some(waiting_for(&facts, options, now)), found.earliest()),
         }
     }
+}
+
+/// Why the rest of a plan is ready, if it is: a window that was planned early for its size may still grow.
+pub(super) fn rest_of(rest: bool, why: Readiness) -> Option<Readiness> {
+    (rest && why != Readiness::Full).then_some(why)
 }
 
 /// The rules of one namespace's windows; what they need to know of writers is computed once, if at all.

@@ -411,7 +411,36 @@ fn the_same_content_uploaded_again_is_the_same_source() {
     assert_eq!((listed.recorded, listed.set_aside), (0, 0));
     let later = at(END + 2 * DAY);
     assert_eq!(commits(&work_until(&mut compactor, at(END + 12 * MINUTE), later)), []);
-    assert_eq!(quarantine(&compactor, later), []);
+    assert_eq!(world.table_rows("users"), sorted(&[&rows, &rows_of_writer("w3", 20)]));
+    // It is not deleted, since only its size and footer have been compared; nor is it forgotten.
+    assert_eq!(world.sources(), [bad_key()]);
+    let set_aside = [(bad_key(), "uploadedAgain".to_owned())];
+    assert_eq!(quarantine(&compactor, later), set_aside);
+    // However much time goes by.
+    let much_later = at(END + 60 * DAY);
+    assert_eq!(commits(&work_until(&mut compactor, later, much_later)), []);
+    let listed = block_on(compactor.reconcile(much_later)).unwrap();
+    assert_eq!((listed.recorded, listed.set_aside), (0, 0));
+    assert_eq!(quarantine(&compactor, much_later), set_aside);
+}
+
+#[test]
+fn a_source_uploaded_again_after_its_reclaim_is_set_aside_and_not_forgotten() {
+    let world = World::new();
+    let mut compactor = world.open(at(END));
+    let (_, rows) = two_good(&world, &mut compactor);
+    let first = put(&world.bucket, &bad_key(), good_bytes());
+    tell(&mut compactor, &[first.clone()], at(END));
+    let now = at(END + 10 * MINUTE);
+    assert_eq!(commits(&work_until(&mut compactor, at(END), now)), [(1, 0, 3, 60)]);
+    assert_eq!(world.sources(), Vec::<String>::new());
+    // A notification that comes late tells nothing.
+    assert_eq!(tell(&mut compactor, &[first], now), [Ok(EventOutcome::Duplicate)]);
+    let again = put(&world.bucket, &bad_key(), good_bytes());
+    assert_eq!(tell(&mut compactor, &[again], now), [Ok(EventOutcome::SetAside)]);
+    assert_eq!(quarantine(&compactor, now).len(), 1);
+    let listed = block_on(compactor.reconcile(now)).unwrap();
+    assert_eq!((listed.recorded, listed.set_aside), (0, 0));
     assert_eq!(world.table_rows("users"), sorted(&[&rows, &rows_of_writer("w3", 20)]));
 }
 

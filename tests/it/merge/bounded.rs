@@ -234,6 +234,21 @@ fn dropping_a_merge_after_any_poll_leaves_it_to_be_done_again() {
     }
 }
 
+#[test]
+fn a_target_size_beyond_all_measure_leaves_the_readers_their_memory() {
+    let mut random = Random::new(15);
+    let batches: Vec<_> = (0..3).map(|_| wide(&mut random, 1_500, 20)).collect();
+    let store = memory();
+    block_on(async {
+        let inputs = inputs(&store, &batches, &WriterProperties::default()).await;
+        let schema = batches[0].schema();
+        let options = by_key().with_target_file_size_bytes(u64::MAX);
+        let output = merge(&store, inputs, options, Arc::clone(&schema)).await.unwrap();
+        assert_eq!(output.files.len(), 1);
+        assert_eq!(read_back(&store, &output, &schema).await, sorted(&batches));
+    });
+}
+
 /// The same file, with a footer that says of its columns what is not so.
 fn lying(file: &[u8], min: i64, max: i64) -> Vec<u8> {
     let statistics = ValueStatistics::new(Some(min), Some(max), None, Some(0), false);

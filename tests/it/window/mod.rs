@@ -21,7 +21,7 @@ scripts! {
     a_change_of_window_size_leaves_older_windows_alone
     a_clock_that_is_set_back_delays_no_window
     a_file_that_changes_while_it_is_planned_stays_pending
-    a_large_window_is_split_and_its_rest_needs_no_minimum
+    a_large_window_is_split_and_its_rest_follows_at_once
     a_late_file_belongs_to_the_next_generation
     a_quiet_namespace_compacts_by_deadlines_alone
     a_silent_writer_is_waited_for_only_until_max_wait

@@ -94,6 +94,7 @@ struct Pending {
 #[derive(Clone, Copy, Default)]
 struct Flags {
     exempt: bool,
+    rest_of: Option<Readiness>,
     voided: bool,
     listed_until: Option<Timestamp>,
 }
@@ -106,7 +107,7 @@ struct Reference {
     shown: BTreeSet<(WriterId, Timestamp)>,
     flags: BTreeMap<Window, Flags>,
     listing: bool,
-    drafted: Option<(Window, Vec<ObjectKey>, bool)>,
+    drafted: Option<(Window, Vec<ObjectKey>, bool, Readiness)>,
 }
 
 impl Reference {
@@ -172,6 +173,9 @@ impl Reference {
         }
         if flags.voided {
             return Some(Readiness::Voided);
+        }
+        if flags.rest_of.is_some() {
+            return flags.rest_of;
         }
         let open = files.iter().map(|pending| pending.seen).min()?;
         let last = files.iter().map(|pending| pending.seen).max()?;
@@ -278,7 +282,7 @@ impl Pair {
                 reference.listing = true;
             }
             Step::Commit(count) => {
-                if let Some((window, mut keys, rest)) = reference.drafted.take() {
+                if let Some((window, mut keys, rest, why)) = reference.drafted.take() {
                     let left = keys.split_off(count.min(keys.len()));
                     tracker.committed(&namespace, window, &keys);
                     for key in &keys {
@@ -288,6 +292,7 @@ impl Pair {
                     if !reference.of(window).is_empty() {
                         let flags = reference.flags.entry(window).or_default();
                         flags.exempt = rest || still;
+                        flags.rest_of = (rest && why != Readiness::Full).then_some(why);
                         flags.voided = false;
                     }
                 }
@@ -351,9 +356,11 @@ impl Pair {
             let (window, why, files, rest) = expected.expect("nothing is ready");
             assert_eq!((draft.window, draft.why, &keys), (window, why, &files));
             if rest {
-                self.reference.flags.entry(window).or_default().exempt = true;
+                let flags = self.reference.flags.entry(window).or_default();
+                flags.exempt = true;
+                flags.rest_of = (why != Readiness::Full).then_some(why);
             }
-            self.reference.drafted = Some((window, keys, rest));
+            self.reference.drafted = Some((window, keys, rest, why));
             return;
         }
         assert_eq!(expected, None);
