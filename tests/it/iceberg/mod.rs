@@ -5,3 +5,5 @@ mod metadata;
 mod partitions;
 mod pointer;
 mod rest;
+mod support;
+mod versions;
