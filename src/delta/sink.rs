@@ -274,7 +274,7 @@ impl DeltaSink {
 
 #[async_trait]
 impl TableSink for DeltaSink {
-    fn canonical_schema(&self, source: &Schema) -> Result<SchemaRef, QuarantineReason> {
+    fn canonical_schema(&self, source: &Schema, _table: Option<&Schema>) -> Result<SchemaRef, QuarantineReason> {
         canonical_schema(source)
     }
 

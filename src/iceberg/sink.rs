@@ -261,9 +261,12 @@ impl IcebergSink {
 
 #[async_trait]
 impl TableSink for IcebergSink {
-    fn canonical_schema(&self, source: &ArrowSchema) -> Result<SchemaRef, QuarantineReason> {
-        // The version of a table that is there is known only once it has been read: what v3 alone has is made to fit.
-        canonical_schema(source, self.new_version().unwrap_or_default())
+    fn canonical_schema(
+        &self,
+        source: &ArrowSchema,
+        table: Option<&ArrowSchema>,
+    ) -> Result<SchemaRef, QuarantineReason> {
+        canonical_schema(source, self.new_version().unwrap_or_default(), table)
     }
 
     async fn decided(&self, lane: LaneId) -> Result<TableState> {

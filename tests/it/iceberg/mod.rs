@@ -2,6 +2,7 @@
 
 mod manifests;
 mod metadata;
+mod nanoseconds;
 mod partitions;
 mod pointer;
 mod rest;
