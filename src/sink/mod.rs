@@ -3,6 +3,8 @@
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 mod entry;
 #[cfg(any(feature = "delta", feature = "iceberg"))]
+mod marks;
+#[cfg(any(feature = "delta", feature = "iceberg"))]
 mod places;
 
 use std::fmt;
@@ -26,6 +28,8 @@ use crate::time::Timestamp;
 
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use entry::{LanesInTable, Settled};
+#[cfg(any(feature = "delta", feature = "iceberg"))]
+pub(crate) use marks::refuse_table_of;
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use places::TablePlaces;
 

@@ -5,6 +5,7 @@ mod metadata;
 mod nanoseconds;
 mod partitions;
 mod pointer;
+mod refusals;
 mod rest;
 mod support;
 mod versions;
