@@ -1,5 +1,6 @@
 //! Iceberg tables.
 
+mod alone;
 mod manifests;
 mod metadata;
 mod nanoseconds;
