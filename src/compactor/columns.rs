@@ -30,9 +30,15 @@ pub(super) struct Chosen {
 
 /// The columns of a file in the types of the table's format. Its values can be converted to these, as far as
 /// types tell, and it has every column of the sort order: without one its order could not be checked.
-pub(super) fn columns(sink: &dyn TableSink, order: &[SortField], source: &SchemaRef, rows: u64) -> Columns {
+pub(super) fn columns(
+    sink: &dyn TableSink,
+    table: Option<&SchemaRef>,
+    order: &[SortField],
+    source: &SchemaRef,
+    rows: u64,
+) -> Columns {
     let fitting = || {
-        let schema = sink.canonical_schema(source)?;
+        let schema = sink.canonical_schema(source, table.map(AsRef::as_ref))?;
         can_be_sorted(&schema, order)?;
         Caster::new(source, &schema)?;
         Ok(schema)

@@ -107,7 +107,8 @@ impl LaneWork {
     pub(crate) async fn plan(&mut self, draft: PlanDraft, table: &TableState) -> Result<Option<Plan>, LaneError> {
         let taken = taken_sources(&self.register, draft.window.start, self.manifest.adopted).await?;
         let files = self.within_limit(draft.files).await?;
-        let candidates = self.read(files, &taken, draft.window.start).await?;
+        let table = table.table.as_ref().map(|info| &info.schema);
+        let candidates = self.read(files, &taken, draft.window.start, table).await?;
         let (mut candidates, schema) = self.choose_schema(candidates, table);
         let Some(schema) = schema else { return Ok(None) };
         let layout = self
@@ -151,6 +152,7 @@ impl LaneWork {
         files: Vec<SourceFile>,
         taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
         start: Timestamp,
+        table: Option<&SchemaRef>,
     ) -> Result<Vec<Candidate>, LaneError> {
         let shared = Arc::clone(&self.shared);
         let reads: Vec<_> = files.into_iter().map(|file| look_into(&shared, file).boxed()).collect();
@@ -163,7 +165,7 @@ impl LaneWork {
             match told {
                 Ok(mut told) => {
                     told.schema = schemas.share(told.schema);
-                    let candidate = self.judge(file, told, taken);
+                    let candidate = self.judge(file, told, taken, table);
                     candidates.extend(candidate.map(|mut candidate| {
                         candidate.columns.schema = candidate.columns.schema.map(|schema| schemas.share(schema));
                         candidate
@@ -205,6 +207,7 @@ impl LaneWork {
         mut file: SourceFile,
         told: Told,
         taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
+        table: Option<&SchemaRef>,
     ) -> Option<Candidate> {
         file.etag = Some(told.etag.clone());
         file.size = told.size;
@@ -234,7 +237,8 @@ impl LaneWork {
             self.found.quarantined.push((file, reason));
             return None;
         }
-        let columns = columns(self.sink.as_ref(), &self.manifest.sort_order, &told.schema, told.rows);
+        let order = &self.manifest.sort_order;
+        let columns = columns(self.sink.as_ref(), table, order, &told.schema, told.rows);
         Some(Candidate { file, told, columns })
     }
 
@@ -268,9 +272,12 @@ impl LaneWork {
     }
 
     /// One schema for the plan; files that do not fit it are set aside.
-    fn choose_schema(&mut self, candidates: Vec<Candidate>, table: &TableState) -> (Vec<Candidate>, Option<SchemaRef>) {
+    fn choose_schema(
+        &mut self,
+        candidates: Vec<Candidate>,
+        table: Option<&SchemaRef>,
+    ) -> (Vec<Candidate>, Option<SchemaRef>) {
         let columns: Vec<_> = candidates.iter().map(|candidate| candidate.columns.clone()).collect();
-        let table = table.table.as_ref().map(|info| &info.schema);
         let mut chosen = choose(table, &self.manifest.sort_order, &columns);
         let mut kept = Vec::with_capacity(candidates.len());
         for (index, candidate) in candidates.into_iter().enumerate() {

@@ -29,7 +29,7 @@ use crate::ids::LaneId;
 use crate::quarantine::QuarantineReason;
 use crate::sink::{
     CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, TableCommit, TableInfo, TableLayout, TableSink,
-    TableState,
+    TableState, refuse_table_of,
 };
 use crate::time::Timestamp;
 
@@ -86,6 +86,16 @@ impl DeltaSink {
         let snapshot = loaded.as_ref().map(|loaded| loaded.snapshot.clone());
         self.remembered(|memory| memory.loaded = loaded);
         Ok(snapshot)
+    }
+
+    /// Before a table is created.
+    async fn check_place(&self) -> Result<()> {
+        let metadata = self.log.root().clone().join("metadata");
+        let is_mark = |name: &str| {
+            let metadata = [".metadata.json", ".metadata.json.gz"];
+            name == "version-hint.text" || metadata.iter().any(|suffix| name.ends_with(suffix))
+        };
+        refuse_table_of("iceberg", self.log.store().as_ref(), &metadata, is_mark).await
     }
 
     fn remembered<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T {
@@ -274,7 +284,7 @@ impl DeltaSink {
 
 #[async_trait]
 impl TableSink for DeltaSink {
-    fn canonical_schema(&self, source: &Schema) -> Result<SchemaRef, QuarantineReason> {
+    fn canonical_schema(&self, source: &Schema, _table: Option<&Schema>) -> Result<SchemaRef, QuarantineReason> {
         canonical_schema(source)
     }
 
@@ -305,7 +315,10 @@ impl TableSink for DeltaSink {
                 check_append(&table, &self.options)?;
                 fit_columns(table.schema(), schema)?
             }
-            None => Arc::new(new_table_schema(schema, &self.options)?),
+            None => {
+                self.check_place().await?;
+                Arc::new(new_table_schema(schema, &self.options)?)
+            }
         };
         Ok(TableLayout {
             store: self.log.store().clone(),
@@ -318,6 +331,9 @@ impl TableSink for DeltaSink {
 
     async fn commit(&self, commit: &TableCommit) -> Result<CommitOutcome> {
         let base = self.load().await?;
+        if base.is_none() {
+            self.check_place().await?;
+        }
         let mut builder = DeltaCommitBuilder::new(self.log.root().clone(), self.options.clone()).with_base(base);
         for _ in 0..=self.options.max_commit_races {
             let file = match builder.build(commit)? {

@@ -28,18 +28,23 @@ const RESERVED: [&str; 10] = [
 /// The columns of `source` in an Iceberg table of `version`.
 ///
 /// Wider types stand in for those that Iceberg lacks: no value of the source's type is lost, but for times finer
-/// than microseconds, where the values decide; from version 3 on timestamps keep their nanoseconds. Columns
+/// than microseconds, where the values decide. Timestamps in nanoseconds are of the unit that their column has in
+/// `table`, the schema of one that is there; where it has none they keep their nanoseconds from `version` 3 on. Columns
 /// and parts of them without a type (`Null`) stay as they are, since others may know it: they are never stored.
 ///
 /// # Errors
 ///
 /// The reason for which the file is set aside, naming column and type.
-pub fn canonical_schema(source: &Schema, version: FormatVersion) -> Result<SchemaRef, QuarantineReason> {
+pub fn canonical_schema(
+    source: &Schema,
+    version: FormatVersion,
+    table: Option<&Schema>,
+) -> Result<SchemaRef, QuarantineReason> {
     let mut canonical = Canonical {
         version,
         paths: BTreeSet::new(),
     };
-    let fields = canonical.fields(source.fields(), "", 0)?;
+    let fields = canonical.fields(source.fields(), table.map(Schema::fields), "", 0)?;
     if fields.iter().all(|field| field.data_type() == &DataType::Null) {
         return Err(drift(
             "",
@@ -59,7 +64,13 @@ struct Canonical {
 }
 
 impl Canonical {
-    fn fields(&mut self, fields: &Fields, path: &str, depth: usize) -> Result<Fields, QuarantineReason> {
+    fn fields(
+        &mut self,
+        fields: &Fields,
+        table: Option<&Fields>,
+        path: &str,
+        depth: usize,
+    ) -> Result<Fields, QuarantineReason> {
         let fields = fields.iter().map(|field| {
             let name = field.name();
             let column = join(path, name);
@@ -72,12 +83,20 @@ impl Canonical {
                     "column name not allowed in Iceberg tables",
                 ));
             }
-            self.field(field, name, &column, depth)
+            let stored = table.and_then(|table| table.find(name)).map(|(_, stored)| stored);
+            self.field(field, stored, name, &column, depth)
         });
         fields.collect()
     }
 
-    fn field(&mut self, field: &Field, name: &str, path: &str, depth: usize) -> Result<FieldRef, QuarantineReason> {
+    fn field(
+        &mut self,
+        field: &Field,
+        stored: Option<&FieldRef>,
+        name: &str,
+        path: &str,
+        depth: usize,
+    ) -> Result<FieldRef, QuarantineReason> {
         if !self.paths.insert(path.to_lowercase()) {
             return Err(drift(
                 path,
@@ -86,7 +105,7 @@ impl Canonical {
                 "column name not unique",
             ));
         }
-        let data_type = self.data_type(field.data_type(), path, depth)?;
+        let data_type = self.data_type(field.data_type(), stored.map(|stored| stored.data_type()), path, depth)?;
         let nullable = field.is_nullable() || data_type == DataType::Null;
         let canonical = Field::new(name, data_type, nullable);
         Ok(Arc::new(if is_uuid(field) {
@@ -97,7 +116,13 @@ impl Canonical {
         }))
     }
 
-    fn data_type(&mut self, data_type: &DataType, path: &str, depth: usize) -> Result<DataType, QuarantineReason> {
+    fn data_type(
+        &mut self,
+        data_type: &DataType,
+        stored: Option<&DataType>,
+        path: &str,
+        depth: usize,
+    ) -> Result<DataType, QuarantineReason> {
         let refused = || QuarantineReason::UnsupportedType {
             column: path.to_owned(),
             data_type: data_type.to_string(),
@@ -118,8 +143,12 @@ impl Canonical {
             DataType::Date64 => DataType::Date32,
             DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
             DataType::Timestamp(unit, zone) => {
+                let keeps_nanos = match stored {
+                    Some(DataType::Timestamp(stored, _)) => *stored == TimeUnit::Nanosecond,
+                    _ => self.version >= FormatVersion::V3,
+                };
                 let unit = match unit {
-                    TimeUnit::Nanosecond if self.version >= FormatVersion::V3 => TimeUnit::Nanosecond,
+                    TimeUnit::Nanosecond if keeps_nanos => TimeUnit::Nanosecond,
                     _ => TimeUnit::Microsecond,
                 };
                 DataType::Timestamp(unit, zone.as_ref().map(|_| UTC.into()))
@@ -132,25 +161,43 @@ impl Canonical {
             | DataType::Decimal128(precision, scale)
             | DataType::Decimal256(precision, scale) => table_decimal(*precision, *scale).ok_or_else(refused)?,
             // Deeper for each wrapper: these nest without end too.
-            DataType::Dictionary(_, value) => self.data_type(value, path, depth + 1)?,
-            DataType::RunEndEncoded(_, value) => self.data_type(value.data_type(), path, depth + 1)?,
+            DataType::Dictionary(_, value) => self.data_type(value, stored, path, depth + 1)?,
+            DataType::RunEndEncoded(_, value) => self.data_type(value.data_type(), stored, path, depth + 1)?,
             DataType::List(element)
             | DataType::LargeList(element)
             | DataType::ListView(element)
             | DataType::LargeListView(element)
             | DataType::FixedSizeList(element, _) => {
-                DataType::List(self.field(element, ELEMENT, &join(path, ELEMENT), depth + 1)?)
+                let stored = match stored {
+                    Some(DataType::List(element)) => Some(element),
+                    _ => None,
+                };
+                DataType::List(self.field(element, stored, ELEMENT, &join(path, ELEMENT), depth + 1)?)
             }
             DataType::Map(entries, _) => {
                 let (key, value) = map_parts(entries).ok_or_else(refused)?;
-                let key = self.field(key, KEY, &join(path, KEY), depth + 1)?;
+                let stored = match stored {
+                    Some(DataType::Map(entries, _)) => map_parts(entries),
+                    _ => None,
+                };
+                let (stored_key, stored_value) = stored.unzip();
+                let key = self.field(key, stored_key, KEY, &join(path, KEY), depth + 1)?;
                 if key.data_type() == &DataType::Null {
                     return Err(refused());
                 }
                 let key = Arc::new(key.as_ref().clone().with_nullable(false));
-                map_of(key, self.field(value, VALUE, &join(path, VALUE), depth + 1)?)
+                map_of(
+                    key,
+                    self.field(value, stored_value, VALUE, &join(path, VALUE), depth + 1)?,
+                )
             }
-            DataType::Struct(fields) if !fields.is_empty() => DataType::Struct(self.fields(fields, path, depth + 1)?),
+            DataType::Struct(fields) if !fields.is_empty() => {
+                let stored = match stored {
+                    Some(DataType::Struct(fields)) => Some(fields),
+                    _ => None,
+                };
+                DataType::Struct(self.fields(fields, stored, path, depth + 1)?)
+            }
             DataType::FixedSizeBinary(_)
             | DataType::Struct(_)
             | DataType::Duration(_)
@@ -166,7 +213,7 @@ mod tests {
 
     fn canonical(data_type: DataType, version: FormatVersion) -> Result<DataType, QuarantineReason> {
         let source = Schema::new(vec![Field::new("c", data_type, true)]);
-        canonical_schema(&source, version).map(|s| s.field(0).data_type().clone())
+        canonical_schema(&source, version, None).map(|s| s.field(0).data_type().clone())
     }
 
     #[test]
@@ -209,6 +256,41 @@ mod tests {
         assert_eq!(
             canonical(DataType::Timestamp(TimeUnit::Millisecond, None), FormatVersion::V3),
             Ok(micros)
+        );
+    }
+
+    #[test]
+    fn nanoseconds_are_kept_where_the_column_of_the_table_has_them() {
+        let of = |unit| DataType::Timestamp(unit, None);
+        let nested = |unit| {
+            let time = |name: &str| Field::new(name, of(unit), true);
+            let list = DataType::List(Arc::new(time(ELEMENT)));
+            let map = map_of(Arc::new(time(KEY).with_nullable(false)), Arc::new(time(VALUE)));
+            let parts = DataType::Struct(vec![time("a"), Field::new("l", list, true)].into());
+            Schema::new(vec![
+                time("t"),
+                Field::new("s", parts, true),
+                Field::new("m", map, true),
+            ])
+        };
+        let nanos = nested(TimeUnit::Nanosecond);
+        for stored in [TimeUnit::Nanosecond, TimeUnit::Microsecond] {
+            let table = nested(stored);
+            for version in [FormatVersion::V2, FormatVersion::V3] {
+                assert_eq!(*canonical_schema(&nanos, version, Some(&table)).unwrap(), table);
+            }
+        }
+        // Other units are as ever, and so are columns that the table does not have.
+        let (millis, table) = (nested(TimeUnit::Millisecond), nested(TimeUnit::Nanosecond));
+        let micros = nested(TimeUnit::Microsecond);
+        assert_eq!(
+            *canonical_schema(&millis, FormatVersion::V2, Some(&table)).unwrap(),
+            micros
+        );
+        let other = Schema::new(vec![Field::new("t", DataType::Utf8, true)]);
+        assert_eq!(
+            *canonical_schema(&nanos, FormatVersion::V2, Some(&other)).unwrap(),
+            micros
         );
     }
 
@@ -267,14 +349,14 @@ mod tests {
                 rule: found_rule,
                 column: found,
                 ..
-            }) = canonical_schema(&Schema::new(fields), FormatVersion::V2)
+            }) = canonical_schema(&Schema::new(fields), FormatVersion::V2, None)
             else {
                 panic!("{column} was taken")
             };
             assert_eq!((found.as_str(), found_rule.as_str()), (column, rule));
         }
         let fine = Schema::new(vec![int("x y,{}=ö"), int("b"), a()]);
-        canonical_schema(&fine, FormatVersion::V2).unwrap();
+        canonical_schema(&fine, FormatVersion::V2, None).unwrap();
     }
 
     #[test]

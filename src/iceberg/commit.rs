@@ -42,6 +42,72 @@ use crate::time::Timestamp;
 /// Does no I/O: it says which objects it wants to have [read](IcebergCommitStep::Read), is called again with them, and
 /// gives what is to be [written](IcebergCommitStep::Write). A commit that loses against another one is made anew from
 /// the table as it is then; its data files stay as they are.
+///
+/// Whoever has a [`Catalog`](super::Catalog) lets it create the table and hands it the
+/// [change](IcebergCommit::change). By itself, for a table that is its own catalog:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use firnline::arrow::datatypes::{DataType, Field, Schema};
+/// use firnline::iceberg::{
+///     CatalogTable, IcebergCommitBuilder, IcebergCommitStep, IcebergOptions, TableMetadata,
+/// };
+/// use firnline::object_store::path::Path;
+/// use firnline::{AttemptId, DataFile, LaneId, PlanHash, Seq, TableChange, TableCommit, Timestamp};
+///
+/// let commit = TableCommit {
+///     lane: LaneId::from_u128(1),
+///     seq: Seq::new(1),
+///     plan_hash: Some(PlanHash::of(b"plan")),
+///     attempt: AttemptId::from_u64(7),
+///     base: None,
+///     now: Timestamp::from_millis(1_700_000_000_000),
+///     new_table_uuid: "6a92d155-a59b-42ee-bd4b-b4ec7fd1f875".parse()?,
+///     sort_order: vec![],
+///     change: TableChange::Append {
+///         schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
+///         files: vec![DataFile {
+///             path: "tables/users/data/a.parquet".into(),
+///             size: 1_024,
+///             rows: 3,
+///             columns: vec![],
+///             split_offsets: vec![4],
+///             sorted: true,
+///             partition: None,
+///         }],
+///     },
+/// };
+/// let location = "s3://bucket/tables/users";
+/// let builder = IcebergCommitBuilder::new(Path::from("tables/users"), location, IcebergOptions::default());
+///
+/// // There is no table yet. Put its first version, only if nothing is there, and start from it.
+/// let IcebergCommitStep::Create(new) = builder.build(&commit, "7d0f4b9e-1f5c-4a53-8f0e-3c1f5f0a9b11".parse()?)? else {
+///     panic!("without a base there is no table")
+/// };
+/// let table = CatalogTable {
+///     metadata: Arc::new(TableMetadata::create(*new)?),
+///     metadata_location: format!("{location}/metadata/v1.metadata.json"),
+/// };
+/// assert!(table.metadata.encode()?.starts_with(b"{")); // the bytes to be put there
+///
+/// // A table with snapshots would have its manifest list read first.
+/// let builder = builder.with_base(Some(table));
+/// let IcebergCommitStep::Write(next) = builder.build(&commit, "0c2f5a52-93b5-4a0b-9c57-cf5c9a0d3a5e".parse()?)? else {
+///     panic!("nothing stands in the way of a first commit")
+/// };
+///
+/// // Manifest and manifest list have names that nobody else has: write them where they say.
+/// for (uri, _bytes) in &next.objects {
+///     assert!(uri.starts_with("s3://bucket/tables/users/metadata/") && uri.ends_with(".avro"));
+/// }
+/// // Then put what the change makes of the metadata at `v2.metadata.json`, only if nothing is there: that publishes
+/// // the snapshot. If something is, load the table again, and build again with another id.
+/// let metadata = next.change.apply()?;
+/// let snapshot = metadata.current_snapshot().map(|snapshot| snapshot.snapshot_id.cast_unsigned());
+/// assert_eq!(snapshot, Some(next.entry.version));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct IcebergCommitBuilder {
     root: Root,

@@ -216,11 +216,13 @@ fn truncated(column: &ArrayRef, width: i32, result: PrimitiveType) -> Result<Opt
     Ok(Some(match column.data_type() {
         DataType::Int32 => {
             let values = column.as_primitive::<Int32Type>();
-            Arc::new(values.unary::<_, Int32Type>(|value| truncate_int(value, width)))
+            let cut = |value| truncate_int(value, width).ok_or_else(|| out_of_range(value, result));
+            Arc::new(values.try_unary::<_, Int32Type, _>(cut)?)
         }
         DataType::Int64 => {
             let values = column.as_primitive::<Int64Type>();
-            Arc::new(values.unary::<_, Int64Type>(|value| truncate_long(value, width)))
+            let cut = |value| truncate_long(value, width).ok_or_else(|| out_of_range(value, result));
+            Arc::new(values.try_unary::<_, Int64Type, _>(cut)?)
         }
         DataType::Decimal128(precision, scale) => {
             // What is cut off below zero makes the number greater.
@@ -399,12 +401,10 @@ mod tests {
         let ints = [i32::MIN, -100, -1, 0, 1, 7, 19_000, i32::MAX];
         let datums = || ints.map(Datum::Int).to_vec();
         let array: Int32Array = nullable(ints);
-        check(
-            T::Int,
-            Arc::new(array),
-            datums(),
-            &["identity", "bucket[16]", "truncate[10]"],
-        );
+        check(T::Int, Arc::new(array), datums(), &["identity", "bucket[16]"]);
+        let cut = [i32::MIN + 8, -100, -1, 0, 1, 7, i32::MAX];
+        let array: Int32Array = nullable(cut);
+        check(T::Int, Arc::new(array), cut.map(Datum::Int).to_vec(), &["truncate[10]"]);
         let array: Date32Array = nullable(ints);
         check(
             T::Date,
@@ -415,11 +415,14 @@ mod tests {
         let longs = [i64::MIN, -86_400_000_001, -1, 0, 1, 1_510_871_468_000_001, i64::MAX];
         let datums = || longs.map(Datum::Long).to_vec();
         let array: Int64Array = nullable(longs);
+        check(T::Long, Arc::new(array), datums(), &["identity", "bucket[16]"]);
+        let cut = [i64::MIN + 808, -86_400_000_001, -1, 0, 1, i64::MAX];
+        let array: Int64Array = nullable(cut);
         check(
             T::Long,
             Arc::new(array),
-            datums(),
-            &["identity", "bucket[16]", "truncate[1000]"],
+            cut.map(Datum::Long).to_vec(),
+            &["truncate[1000]"],
         );
         let array: Time64MicrosecondArray = nullable(longs);
         check(T::Time, Arc::new(array), datums(), &["identity", "bucket[16]"]);
@@ -489,6 +492,25 @@ mod tests {
         let decimal = T::Decimal { precision: 2, scale: 0 };
         let error = values("truncate[100]", &column(decimal, Arc::new(small))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
+        // The least multiples of the widths are 8 and 808 above.
+        for near in [0, 7] {
+            let ints: ArrayRef = Arc::new(Int32Array::from(vec![1, i32::MIN + near]));
+            let error = values("truncate[10]", &column(T::Int, ints)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Data);
+            assert!(error.to_string().contains(&(i32::MIN + near).to_string()), "{error}");
+        }
+        for near in [0, 807] {
+            let longs: ArrayRef = Arc::new(Int64Array::from(vec![Some(i64::MIN + near), None]));
+            let error = values("truncate[1000]", &column(T::Long, longs)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Data);
+        }
+    }
+
+    #[test]
+    fn what_hides_behind_a_null_is_cut_by_nobody() {
+        let ints = Int32Array::new(vec![i32::MIN, 11].into(), Some(NullBuffer::from(vec![false, true])));
+        let found = values("truncate[10]", &column(T::Int, Arc::new(ints))).unwrap();
+        assert_eq!(found, [None, Some(Datum::Int(10))]);
     }
 
     #[test]

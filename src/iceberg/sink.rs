@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use async_trait::async_trait;
+use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
@@ -32,7 +33,7 @@ use crate::quarantine::QuarantineReason;
 use crate::schema::strip_metadata;
 use crate::sink::{
     CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, Outcome, OutputFile, TableCommit, TableInfo,
-    TableLayout, TableSink, TableState,
+    TableLayout, TableSink, TableState, refuse_table_of,
 };
 use crate::time::Timestamp;
 
@@ -52,6 +53,8 @@ pub struct IcebergSink {
     randomness: Arc<dyn Randomness>,
     sort_order: Vec<SortField>,
     entry: Mutex<Option<(LaneId, Marker, Entry)>>,
+    /// The manifest list that a commit is going to ask for, with its URI.
+    list: Mutex<Option<(String, Bytes)>>,
 }
 
 impl IcebergSink {
@@ -72,6 +75,7 @@ impl IcebergSink {
             randomness: Arc::new(SystemRandomness),
             sort_order: Vec::new(),
             entry: Mutex::default(),
+            list: Mutex::default(),
         }
     }
 
@@ -168,11 +172,36 @@ impl IcebergSink {
     }
 
     async fn manifests(&self, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
-        let Some(uri) = &snapshot.manifest_list else {
-            let id = snapshot.snapshot_id;
-            return Err(invalid(format!("snapshot has no manifest list. snapshot=`{id}`")));
-        };
+        let uri = list_of(snapshot)?;
         read_manifest_list(&self.files.read(uri).await?, uri)
+    }
+
+    /// Reads the manifest list of the current snapshot for the next commit, unless that has been done.
+    async fn read_list(&self, table: &TableMetadata) -> Result<()> {
+        let Some(current) = table.current_snapshot() else {
+            return Ok(());
+        };
+        let uri = list_of(current)?;
+        let known = |list: &Option<(String, Bytes)>| list.as_ref().is_some_and(|(known, _)| known == uri);
+        if known(&self.list.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(());
+        }
+        let bytes = self.files.read(uri).await?;
+        read_manifest_list(&bytes, uri)?;
+        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = Some((uri.to_owned(), bytes));
+        Ok(())
+    }
+
+    /// A manifest list that has been read for this commit; it is of no use to another.
+    fn taken_list(&self, uri: &str) -> Option<Bytes> {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.take_if(|(known, _)| known == uri).map(|(_, bytes)| bytes)
+    }
+
+    /// Before a table is created.
+    async fn check_place(&self) -> Result<()> {
+        let log = self.root.clone().join("_delta_log");
+        refuse_table_of("delta", self.files.store().as_ref(), &log, |_| true).await
     }
 
     /// The files that a snapshot has added.
@@ -261,9 +290,12 @@ impl IcebergSink {
 
 #[async_trait]
 impl TableSink for IcebergSink {
-    fn canonical_schema(&self, source: &ArrowSchema) -> Result<SchemaRef, QuarantineReason> {
-        // The version of a table that is there is known only once it has been read: what v3 alone has is made to fit.
-        canonical_schema(source, self.new_version().unwrap_or_default())
+    fn canonical_schema(
+        &self,
+        source: &ArrowSchema,
+        table: Option<&ArrowSchema>,
+    ) -> Result<SchemaRef, QuarantineReason> {
+        canonical_schema(source, self.new_version().unwrap_or_default(), table)
     }
 
     async fn decided(&self, lane: LaneId) -> Result<TableState> {
@@ -287,11 +319,18 @@ impl TableSink for IcebergSink {
         })
     }
 
+    /// Reads the list of the current snapshot's manifests, so that one that cannot be read is noticed before anything is
+    /// uploaded; a commit on the same snapshot does not read it again.
+    ///
     /// Where the catalog [assigns ids](Catalog::assigns_ids), a table that is not there yet is created first, without
     /// rows, and its ids are read back: files are written with those. It stays if nothing is ever committed to it. One
     /// that such a catalog has at another location than this sink's is refused as `Invalid`.
     async fn prepare(&self, _lane: LaneId, schema: &SchemaRef) -> Result<TableLayout> {
         let mut table = self.load().await?;
+        match &table {
+            Some(table) => self.read_list(&table.metadata).await?,
+            None => self.check_place().await?,
+        }
         if self.catalog.assigns_ids() {
             if table.is_none() {
                 table = Some(self.create(schema).await?);
@@ -335,11 +374,15 @@ impl TableSink for IcebergSink {
                 }
                 IcebergCommitStep::Read(uris) => {
                     for uri in uris {
-                        let bytes = self.files.read(&uri).await?;
+                        let bytes = match self.taken_list(&uri) {
+                            Some(bytes) => bytes,
+                            None => self.files.read(&uri).await?,
+                        };
                         builder = builder.with_object(uri, bytes);
                     }
                 }
                 IcebergCommitStep::Create(table) => {
+                    self.check_place().await?;
                     self.catalog.create(*table).await?;
                     builder = builder.with_base(self.load().await?);
                     races += 1;
@@ -401,6 +444,14 @@ impl TableSink for IcebergSink {
             decision.seq
         ))
     }
+}
+
+/// Where the manifests of a snapshot are listed.
+fn list_of(snapshot: &Snapshot) -> Result<&str> {
+    snapshot.manifest_list.as_deref().ok_or_else(|| {
+        let id = snapshot.snapshot_id;
+        invalid(format!("snapshot has no manifest list. snapshot=`{id}`"))
+    })
 }
 
 /// Whether an entry without files is known not to be in the table: its snapshot is there, beside the history.

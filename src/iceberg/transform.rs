@@ -214,16 +214,17 @@ pub(super) fn month(days: i64) -> i64 {
     (year - 1970) * 12 + month - 1
 }
 
-// As Java does, values wrap that are less than a width above the least one.
+// What is cut off below zero makes a number less. Java lets those wrap that are less than a width above the least one,
+// and puts them into a partition in which no reader looks for them.
 
-/// An `int` cut to a width.
-pub(super) fn truncate_int(value: i32, width: i32) -> i32 {
-    value.wrapping_sub(value.checked_rem_euclid(width).unwrap_or(0))
+/// An `int` cut to a width; `None` if the result is no `int`.
+pub(super) fn truncate_int(value: i32, width: i32) -> Option<i32> {
+    value.checked_sub(value.checked_rem_euclid(width).unwrap_or(0))
 }
 
-/// A `long` cut to a width.
-pub(super) fn truncate_long(value: i64, width: i32) -> i64 {
-    value.wrapping_sub(value.checked_rem_euclid(width.into()).unwrap_or(0))
+/// A `long` cut to a width; `None` if the result is no `long`.
+pub(super) fn truncate_long(value: i64, width: i32) -> Option<i64> {
+    value.checked_sub(value.checked_rem_euclid(width.into()).unwrap_or(0))
 }
 
 /// An unscaled decimal cut to a width.
@@ -275,8 +276,8 @@ fn hash(source: PrimitiveType, value: &Datum) -> Option<i32> {
 fn truncate(width: i32, value: &Datum) -> Option<Datum> {
     let length = usize::try_from(width).ok()?;
     Some(match value {
-        Datum::Int(value) => Datum::Int(truncate_int(*value, width)),
-        Datum::Long(value) => Datum::Long(truncate_long(*value, width)),
+        Datum::Int(value) => Datum::Int(truncate_int(*value, width)?),
+        Datum::Long(value) => Datum::Long(truncate_long(*value, width)?),
         Datum::Decimal(unscaled) => Datum::Decimal(truncate_decimal(*unscaled, width)),
         Datum::String(text) => Datum::String(truncate_text(text, length).to_owned()),
         Datum::Bytes(bytes) => Datum::Bytes(truncate_bytes(bytes, length).to_vec()),
@@ -413,7 +414,19 @@ mod tests {
         }
         for days in [i32::MIN, i32::MAX] {
             apply("month", T::Date, &Datum::Int(days));
-            apply("truncate[7]", T::Int, &Datum::Int(days));
+        }
+        for (source, value, least) in [
+            (T::Int, Datum::Int(i32::MIN), Datum::Int(i32::MIN + 8)),
+            (T::Long, Datum::Long(i64::MIN), Datum::Long(i64::MIN + 8)),
+            (T::Int, Datum::Int(i32::MIN + 7), Datum::Int(i32::MIN + 8)),
+            (T::Long, Datum::Long(i64::MIN + 7), Datum::Long(i64::MIN + 8)),
+        ] {
+            let error = Transform::Truncate(10).apply(source, Some(&value)).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("value does not fit its type: out of range. type=`{source}`")
+            );
+            assert_eq!(apply("truncate[10]", source, &least), least);
         }
     }
 

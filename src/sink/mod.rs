@@ -3,6 +3,8 @@
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 mod entry;
 #[cfg(any(feature = "delta", feature = "iceberg"))]
+mod marks;
+#[cfg(any(feature = "delta", feature = "iceberg"))]
 mod places;
 
 use std::fmt;
@@ -27,6 +29,8 @@ use crate::time::Timestamp;
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use entry::{LanesInTable, Settled};
 #[cfg(any(feature = "delta", feature = "iceberg"))]
+pub(crate) use marks::refuse_table_of;
+#[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use places::TablePlaces;
 
 /// One table, as the end of one lane.
@@ -38,12 +42,13 @@ pub(crate) use places::TablePlaces;
 pub trait TableSink: fmt::Debug + Send + Sync + 'static {
     /// The columns that a file with the schema `source` has once it is in a table of this format: the same
     /// names in the same order, each type mapped to the one the format stores it as. `Null` stays as it is, at any
-    /// depth: the type comes from other files. Pure.
+    /// depth: the type comes from other files. Where the format has more than one type for a source's, that of the
+    /// column in `table` is taken, the schema of a table that is there. Pure.
     ///
     /// # Errors
     ///
     /// The reason for which the file is set aside, naming column and type.
-    fn canonical_schema(&self, source: &Schema) -> Result<SchemaRef, QuarantineReason>;
+    fn canonical_schema(&self, source: &Schema, table: Option<&Schema>) -> Result<SchemaRef, QuarantineReason>;
 
     /// Reads the table: whether it is there, its schema, what it says of `lane`.
     ///

@@ -1,10 +1,12 @@
 //! Tables that are their own catalog: `metadata/v{N}.metadata.json`, each written only where nothing is.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use futures::future::try_join;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
@@ -24,6 +26,12 @@ const HINT: &str = "version-hint.text";
 /// systems do atomically. That is safe as long as every writer does so and no metadata file is ever deleted: Hadoop's
 /// own catalog renames instead, so that Spark must not write to such a table at the same time. The specification
 /// deprecates this kind of table in favour of catalogs; it is the one that needs nothing but a store.
+///
+/// A version may be spelt in two ways: `v{N}.metadata.json`, as here, and compressed `v{N}.gz.metadata.json`. Both are
+/// read and no version that is there is ever made again under the other name. But **all writers of a table must spell
+/// alike at a time**: creating one name if it is absent says nothing of the other, so that two writers that differ may
+/// make the same version in the same instant. That is noticed and refused as `Unsupported`, naming both files. The
+/// name of old, `v{N}.metadata.json.gz`, is read where no hint leads elsewhere.
 ///
 /// `version-hint.text` is written after each commit as well as possible, and never believed: the highest version
 /// that is there is the table.
@@ -52,25 +60,32 @@ impl FileSystemCatalog {
         }
     }
 
+    /// The file of a version that is made here.
     fn path(&self, version: u64) -> Path {
         self.files.metadata_dir().join(format!("v{version}.metadata.json"))
+    }
+
+    /// The same version as others may have made it.
+    fn other_path(&self, version: u64) -> Path {
+        self.files.metadata_dir().join(format!("v{version}.gz.metadata.json"))
     }
 
     /// The highest version there is, and its file.
     async fn newest(&self) -> Result<Option<(u64, Path)>> {
         let hint = self.files.read_path(&self.files.metadata_dir().join(HINT)).await?;
         let hint = hint.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
-        if let Some(mut version) = hint
-            && self.is_there(version).await?
+        let Some(mut version) = hint else {
+            return self.listed().await;
+        };
+        let Some(mut path) = self.file_of(version).await? else {
+            return self.listed().await;
+        };
+        while let Some(next) = version.checked_add(1)
+            && let Some(file) = self.file_of(next).await?
         {
-            while let Some(next) = version.checked_add(1)
-                && self.is_there(next).await?
-            {
-                version = next;
-            }
-            return Ok(Some((version, self.path(version))));
+            (version, path) = (next, file);
         }
-        self.listed().await
+        Ok(Some((version, path)))
     }
 
     /// As [`newest`](Self::newest), from a listing: without a hint, or where names are not the usual ones.
@@ -85,26 +100,36 @@ impl FileSystemCatalog {
             .map_err(|e| Error::from_store("list", &dir, e))?;
         let in_dir = |path: &Path| path.prefix_match(&dir).is_some_and(|parts| parts.count() == 1);
         let names = listing.iter().map(|meta| &meta.location).filter(|path| in_dir(path));
-        let mut newest = None;
+        let mut versions: BTreeMap<u64, Vec<&Path>> = BTreeMap::new();
         let mut foreign = None;
         for path in names {
             let name = path.filename().unwrap_or_default();
             match version_of(name) {
-                Some(version) => newest = newest.max(Some((version, path.clone()))),
+                Some(version) => versions.entry(version).or_default().push(path),
                 None if name.ends_with(".metadata.json") => foreign = Some(path),
                 None => {}
             }
         }
-        match (newest, foreign) {
-            (None, Some(path)) => Err(unsupported(format!(
+        let newest = versions.last_key_value();
+        match (newest.map(|(version, paths)| (version, paths.as_slice())), foreign) {
+            (Some((version, [path])), _) => Ok(Some((*version, (*path).clone()))),
+            (Some((_, [path, other, ..])), _) => Err(made_twice(path, other)),
+            (_, Some(path)) => Err(unsupported(format!(
                 "the table belongs to a catalog: only that knows which metadata are current. object=`{path}`"
             ))),
-            (newest, _) => Ok(newest),
+            (_, None) => Ok(None),
         }
     }
 
-    async fn is_there(&self, version: u64) -> Result<bool> {
-        Ok(self.files.head(&self.path(version)).await?.is_some())
+    /// The file of a version, however it is spelt.
+    async fn file_of(&self, version: u64) -> Result<Option<Path>> {
+        let (path, other) = (self.path(version), self.other_path(version));
+        match try_join(self.files.head(&path), self.files.head(&other)).await? {
+            (Some(_), Some(_)) => Err(made_twice(&path, &other)),
+            (Some(_), None) => Ok(Some(path)),
+            (None, Some(_)) => Ok(Some(other)),
+            (None, None) => Ok(None),
+        }
     }
 
     async fn read(&self, version: u64, path: &Path) -> Result<Option<CatalogTable>> {
@@ -147,11 +172,11 @@ impl FileSystemCatalog {
         else {
             return Ok(None);
         };
-        if self.is_there(version.saturating_add(1)).await? {
+        let path = self.files.root().path_of(&table.metadata_location)?;
+        let (next, now) = try_join(self.file_of(version.saturating_add(1)), self.files.head(&path)).await?;
+        if next.is_some() {
             return Ok(None);
         }
-        let path = self.files.root().path_of(&table.metadata_location)?;
-        let now = self.files.head(&path).await?;
         // Another etag: the table was dropped, and made again by somebody.
         Ok((now.and_then(|meta| meta.e_tag) == Some(etag)).then_some(table))
     }
@@ -159,7 +184,10 @@ impl FileSystemCatalog {
     /// Creates a version if it is absent.
     async fn publish(&self, version: u64, metadata: &TableMetadata) -> Result<Option<CatalogTable>> {
         self.probe().await?;
-        let path = self.path(version);
+        let (path, other) = (self.path(version), self.other_path(version));
+        if self.files.head(&other).await?.is_some() {
+            return Ok(None);
+        }
         let bytes = Bytes::from(metadata.encode()?);
         let payload = PutPayload::from_bytes(bytes.clone());
         let put = self
@@ -189,6 +217,10 @@ impl FileSystemCatalog {
                 }
                 None => return Err(unknown(&path, Error::from_store("put", &path, refused))),
             }
+        }
+        // Nothing can take back what either has made; whoever looks next is told.
+        if self.files.head(&other).await.map_err(|e| unknown(&path, e))?.is_some() {
+            return Err(made_twice(&path, &other));
         }
         // Only makes the next look faster.
         let hint = PutPayload::from(version.to_string());
@@ -223,6 +255,13 @@ impl FileSystemCatalog {
         *self.is_probed.lock().unwrap_or_else(PoisonError::into_inner) = true;
         Ok(())
     }
+}
+
+fn made_twice(one: &Path, other: &Path) -> Error {
+    unsupported(format!(
+        "two writers that spell versions differently have made the same one, take one of them away. \
+         object=`{one}` other=`{other}`"
+    ))
 }
 
 fn cannot_create() -> Error {

@@ -160,8 +160,8 @@ struct PanickySink(Arc<dyn TableSink>, Arc<AtomicUsize>);
 
 #[async_trait]
 impl TableSink for PanickySink {
-    fn canonical_schema(&self, source: &Schema) -> Result<SchemaRef, QuarantineReason> {
-        self.0.canonical_schema(source)
+    fn canonical_schema(&self, source: &Schema, table: Option<&Schema>) -> Result<SchemaRef, QuarantineReason> {
+        self.0.canonical_schema(source, table)
     }
 
     async fn decided(&self, lane: LaneId) -> firnline::Result<TableState> {

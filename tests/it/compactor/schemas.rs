@@ -461,7 +461,7 @@ struct NarrowSink(Arc<dyn TableSink>);
 
 #[async_trait]
 impl TableSink for NarrowSink {
-    fn canonical_schema(&self, source: &Schema) -> Result<SchemaRef, QuarantineReason> {
+    fn canonical_schema(&self, source: &Schema, _table: Option<&Schema>) -> Result<SchemaRef, QuarantineReason> {
         let fields = source.fields().iter().map(|field| match field.data_type() {
             DataType::Int64 if field.name() != "ts" => field.as_ref().clone().with_data_type(DataType::Int32),
             _ => field.as_ref().clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use firnline::arrow::datatypes::{DataType, Field, Schema};
 use firnline::delta::{DeltaOptions, DeltaSink};
+use firnline::object_store::ObjectStoreExt;
 use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::{ErrorKind, Result, TableChange, TableSink};
@@ -41,6 +42,49 @@ fn assert_refused(table: &TestTable, named: &str) {
     check("void", block_on(table.sink().commit(&void(1))).map(drop));
     check("checkpoint", block_on(table.sink().checkpoint(NOW)));
     assert_eq!(table.listing(), before);
+}
+
+#[test]
+fn no_table_is_created_where_one_of_iceberg_lies() {
+    for object in [
+        "v1.metadata.json",
+        "v3.gz.metadata.json",
+        "v3.metadata.json.gz",
+        "00001-6a92d155.metadata.json",
+        "version-hint.text",
+    ] {
+        let table = TestTable::new();
+        let path = Path::from(format!("{ROOT}/metadata/{object}"));
+        block_on(table.store.put(&path, "{}".into())).unwrap();
+        block_on(
+            table
+                .store
+                .put(&Path::from(format!("{ROOT}/metadata/a.avro")), "".into()),
+        )
+        .unwrap();
+        let before = table.listing();
+        for refused in [
+            block_on(table.sink().prepare(LANE, &schema())).map(drop),
+            block_on(table.sink().commit(&append(1))).map(drop),
+            block_on(table.sink().commit(&void(1))).map(drop),
+        ] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert_eq!(
+                error.to_string(),
+                format!("a table of another format lies where one is to be created. format=`iceberg` object=`{path}`")
+            );
+        }
+        assert_eq!(table.listing(), before);
+    }
+}
+
+#[test]
+fn other_objects_called_metadata_are_in_nobodys_way() {
+    let table = TestTable::new();
+    let path = Path::from(format!("{ROOT}/metadata/notes.json"));
+    block_on(table.store.put(&path, "{}".into())).unwrap();
+    table.committed(&append(1));
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! Iceberg tables.
 
+mod alone;
 mod manifests;
 mod metadata;
+mod nanoseconds;
 mod partitions;
 mod pointer;
+mod refusals;
 mod rest;
+mod support;
+mod versions;

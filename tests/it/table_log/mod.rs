@@ -99,6 +99,11 @@ pub(crate) fn files_of(store: &Store, namespace: &str, commit: &str) -> Vec<Path
     }
 }
 
+/// The data files that are in an Iceberg table, whatever the tables of this run are.
+pub(crate) fn iceberg_live_files(store: &Store, namespace: &str) -> Vec<Path> {
+    iceberg::live_files(store, namespace)
+}
+
 /// The data files of an Iceberg table with these metadata.
 pub(crate) fn iceberg_files(store: &Store, namespace: &str, metadata: &Path) -> Vec<Path> {
     iceberg::files_at(store, namespace, metadata)

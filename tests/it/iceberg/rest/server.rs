@@ -258,7 +258,7 @@ pub(super) fn ids_of(store: &Store, path: &Path) -> Vec<i32> {
 /// The columns of a source as a table has them.
 pub(super) fn schema_of(source: &[u8]) -> SchemaRef {
     let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(source)).unwrap();
-    canonical_schema(reader.schema(), FormatVersion::V2).unwrap()
+    canonical_schema(reader.schema(), FormatVersion::V2, None).unwrap()
 }
 
 fn kind_of(request: &HttpRequest) -> &'static str {
