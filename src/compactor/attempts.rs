@@ -80,18 +80,23 @@ impl AttemptsKey {
         store: &dyn StateStore,
         change: impl Fn(&mut Attempts) + Send + Sync,
     ) -> Result<Attempts> {
+        let mut overtaken = None;
         for _ in 0..MOST_SAVES {
             let (mut attempts, version) = self.load(store).await?;
             let before = attempts.clone();
+            if overtaken.as_ref() == Some(&before) {
+                return Ok(before);
+            }
             change(&mut attempts);
             if attempts == before && version.is_some() {
                 return Ok(attempts);
             }
-            if let SaveOutcome::Saved(_) = store
-                .save(&self.0, objects::encode(&attempts)?, version.as_ref())
-                .await?
-            {
-                return Ok(attempts);
+            match store.save(&self.0, objects::encode(&attempts)?, version.as_ref()).await {
+                Ok(SaveOutcome::Saved(_)) => return Ok(attempts),
+                Ok(SaveOutcome::Conflict) => {}
+                // Whether it was written cannot be told: a count too many or too few does no harm.
+                Err(error) if error.kind() == ErrorKind::Conflict => overtaken = Some(attempts),
+                Err(error) => return Err(error),
             }
         }
         Err(Error::new(

@@ -206,7 +206,19 @@ impl Compactor {
     /// Finds out what there is of a namespace.
     async fn ground(&self, namespace: &Namespace, proposed: Option<&Renewal>) -> Result<Ground> {
         let control = &self.shared.control;
-        if let Some(lane) = self.lanes.get(namespace).and_then(LaneSlot::open) {
+        let read = match manifest::read(control, namespace).await {
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Data => None,
+            Err(error) => return Err(error),
+        };
+        let named = read.as_ref().map(|(manifest, _)| manifest.lane);
+        if proposed.is_some_and(|proposed| named.is_some() && named != proposed.lane) {
+            return Err(moved(namespace));
+        }
+        // Not where another worker has gone through a door: what the lane before knows is no longer all.
+        if let Some(lane) = self.lanes.get(namespace).and_then(LaneSlot::open)
+            && named.is_none_or(|named| named == lane.id())
+        {
             return Ok(Ground {
                 table: lane.table.clone(),
                 manifest: Some(lane.manifest.clone()),
@@ -218,11 +230,6 @@ impl Compactor {
         }
         let halted = |halt| Error::from(LaneError::Halted(halt));
         let table = self.table_of(namespace).map_err(halted)?;
-        let read = match manifest::read(control, namespace).await {
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::Data => None,
-            Err(error) => return Err(error),
-        };
         let made_at = read.as_ref().map(|(_, made_at)| *made_at);
         self.refuse_overlap(namespace, &table, made_at).map_err(halted)?;
         let mut ground = Ground {
@@ -349,9 +356,9 @@ impl Compactor {
     /// What an operator had given up of the lane before.
     async fn discarded_before(&self, namespace: &Namespace, lane: Option<LaneId>) -> Result<Vec<ShelfEntry>> {
         match (self.lanes.get(namespace).and_then(LaneSlot::open), lane) {
-            (Some(lane), _) => Ok(lane.shelf.discarded()),
-            (None, Some(lane)) => self.discarded(namespace, lane).await,
-            (None, None) => Ok(Vec::new()),
+            (Some(open), _) if lane.is_none_or(|lane| lane == open.id()) => Ok(open.shelf.discarded()),
+            (_, Some(lane)) => self.discarded(namespace, lane).await,
+            (_, None) => Ok(Vec::new()),
         }
     }
 

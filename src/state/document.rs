@@ -105,9 +105,12 @@ impl Document {
             .collect();
         for (number, version) in damaged {
             self.stale = true;
-            if store.delete(&self.key_of(number), &version).await? == DeleteOutcome::Conflict {
+            match store.delete(&self.key_of(number), &version).await {
+                Ok(DeleteOutcome::Deleted) => {}
                 // Another worker has mended it.
-                return self.reload(store).await;
+                Ok(DeleteOutcome::Conflict) => return self.reload(store).await,
+                Err(error) if error.kind() == ErrorKind::Conflict => return self.reload(store).await,
+                Err(error) => return Err(error),
             }
             self.chunks.remove(&number);
             self.stale = false;
@@ -144,9 +147,15 @@ impl Document {
         let wanted = self.wanted(changes)?;
         for _ in 0..MAX_CONFLICTS {
             self.stale = true;
-            if self.write(store, &wanted).await? {
-                self.stale = false;
-                return Ok(());
+            match self.write(store, &wanted).await {
+                Ok(true) => {
+                    self.stale = false;
+                    return Ok(());
+                }
+                Ok(false) => {}
+                // Whether ours was written before others wrote is seen after reading: what is there is left.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
             }
             self.reload(store).await?;
         }
@@ -398,12 +407,16 @@ impl<'a> Draft<'a> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use async_trait::async_trait;
+    use bytes::Bytes;
     use futures::executor::block_on;
     use futures::future::FutureExt;
+    use futures::stream::BoxStream;
 
     use super::*;
-    use crate::state::MemoryStateStore;
+    use crate::state::{MemoryStateStore, StoredState};
     use crate::testing::{Fault, FaultStateStore, Faults};
 
     /// Room for about three of the entries that the tests write.
@@ -528,6 +541,79 @@ mod tests {
         assert_eq!(content(&open(&store)), expected);
         block_on(one.apply(&store, &changes(&[("both", Some("3"))]))).unwrap();
         assert_eq!(open(&store).get("both"), Some("3"));
+    }
+
+    /// Its first writes end with an error, of which nobody can tell whether they were carried out.
+    #[derive(Debug)]
+    struct Doubtful {
+        inner: MemoryStateStore,
+        kind: ErrorKind,
+        carried_out: bool,
+        doubtful: usize,
+        writes: AtomicUsize,
+    }
+
+    impl Doubtful {
+        fn new(kind: ErrorKind, carried_out: bool, doubtful: usize) -> Self {
+            Self {
+                inner: MemoryStateStore::new(),
+                kind,
+                carried_out,
+                doubtful,
+                writes: AtomicUsize::new(0),
+            }
+        }
+
+        async fn write<T>(&self, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
+            if self.writes.fetch_add(1, Ordering::SeqCst) >= self.doubtful {
+                return write.await;
+            }
+            if self.carried_out {
+                write.await?;
+            }
+            Err(Error::new(self.kind, "may or may not have been written"))
+        }
+    }
+
+    #[async_trait]
+    impl StateStore for Doubtful {
+        async fn load(&self, key: &StateKey) -> Result<Option<StoredState>> {
+            self.inner.load(key).await
+        }
+
+        async fn save(&self, key: &StateKey, bytes: Bytes, expected: Option<&StateVersion>) -> Result<SaveOutcome> {
+            self.write(self.inner.save(key, bytes, expected)).await
+        }
+
+        async fn delete(&self, key: &StateKey, expected: &StateVersion) -> Result<DeleteOutcome> {
+            self.write(self.inner.delete(key, expected)).await
+        }
+
+        fn list(&self, prefix: &StateKey) -> BoxStream<'_, Result<StateKey>> {
+            self.inner.list(prefix)
+        }
+    }
+
+    #[test]
+    fn a_write_that_was_overtaken_is_repeated_unless_it_is_there() {
+        for (carried_out, writes) in [(false, 3), (true, 1)] {
+            let store = Doubtful::new(ErrorKind::Conflict, carried_out, 2);
+            let mut document = open(&store);
+            block_on(document.apply(&store, &changes(&[("a", Some("1"))]))).unwrap();
+            assert_eq!(store.writes.load(Ordering::SeqCst), writes);
+            assert_eq!(content(&document), pairs(&[("a", "1")]));
+            assert_eq!(content(&open(&store)), pairs(&[("a", "1")]));
+        }
+    }
+
+    #[test]
+    fn a_write_is_not_repeated_for_ever_nor_while_the_store_does_not_answer() {
+        for (kind, writes) in [(ErrorKind::Conflict, MAX_CONFLICTS), (ErrorKind::Unavailable, 1)] {
+            let store = Doubtful::new(kind, false, usize::MAX);
+            let error = block_on(open(&store).apply(&store, &changes(&[("a", Some("1"))]))).unwrap_err();
+            assert_eq!(error.kind(), kind);
+            assert_eq!(store.writes.load(Ordering::SeqCst), writes);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, Up
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{Envelope, Header, Nonce};
-use super::object_store::{proves_refusal, unknown_outcome};
+use super::object_store::{overtaken, proves_refusal, unknown_outcome};
 use super::{SaveOutcome, StateKey, StateVersion, StoredState};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -85,7 +85,7 @@ impl<'a> Tagged<'a> {
             error,
             Some(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } | StoreError::NotFound { .. })
         );
-        match self.read().await {
+        let unknown = match self.read().await {
             Ok(Some((envelope, tag))) if envelope.header.nonce == nonce => {
                 return Ok(SaveOutcome::Saved(Self::version(nonce, tag)?));
             }
@@ -93,9 +93,9 @@ impl<'a> Tagged<'a> {
                 return Ok(SaveOutcome::Conflict);
             }
             Ok(None) if refused => return Ok(SaveOutcome::Conflict),
-            Ok(_) | Err(_) => {}
-        }
-        let unknown = unknown_outcome(self.key);
+            Ok(Some((envelope, _))) if refused || envelope.header.previous == nonce => overtaken(self.key),
+            Ok(_) | Err(_) => unknown_outcome(self.key),
+        };
         Err(match error {
             Some(error) => unknown.with_source(error),
             None => unknown,

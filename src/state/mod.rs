@@ -43,7 +43,8 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// None proves that nothing was written: load before the next save.
+    /// None proves that nothing was written: load before the next save. `Conflict` where others write the same key,
+    /// to be saved again at once; `Unavailable` to be tried again later.
     async fn save(&self, key: &StateKey, bytes: Bytes, expected: Option<&StateVersion>) -> Result<SaveOutcome>;
 
     /// Removes the value if its version is `expected`. A key without a value is a conflict.

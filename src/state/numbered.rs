@@ -36,7 +36,7 @@ use object_store::{Error as StoreError, GetOptions, ObjectMeta, ObjectStore, Obj
 
 use super::StateKey;
 use super::envelope::{Envelope, HEADER_LEN, Header, Nonce};
-use super::object_store::{proves_refusal, unknown_outcome};
+use super::object_store::{overtaken, proves_refusal, unknown_outcome};
 use crate::error::{Error, ErrorKind, Result};
 
 /// No key contains it, so that a number never has the name of another key's segment.
@@ -136,6 +136,9 @@ impl Numbered<'_> {
             match self.header(number).await {
                 Ok(Some(header)) if header.nonce == nonce => {} // the answer of our own write was lost
                 Ok(Some(_)) => return Ok(Appended::Conflict),
+                Ok(None) if matches!(error, StoreError::AlreadyExists { .. }) => {
+                    return Err(overtaken(self.key).with_source(error));
+                }
                 Ok(None) | Err(_) => return Err(unknown_outcome(self.key).with_source(error)),
             }
         }
@@ -149,14 +152,14 @@ impl Numbered<'_> {
             .await
             .map_err(|e| unknown_outcome(self.key).with_source(e))?;
         let Some((head, listed)) = listing.head() else {
-            return Err(unknown_outcome(self.key));
+            return Err(overtaken(self.key));
         };
         if head == ours.number && listing.holds(expected.number) {
             self.clean(&listing).await;
             return Ok(Appended::Saved(ours));
         }
         if head <= ours.number || head - ours.number > MAX_LINKS {
-            return Err(unknown_outcome(self.key));
+            return Err(overtaken(self.key));
         }
         match self.nonce_below(head, listed, ours.number).await {
             Some(nonce) if nonce == ours.nonce => Ok(Appended::Saved(ours)),
@@ -165,7 +168,7 @@ impl Numbered<'_> {
                 let _ = self.store.delete(&self.path(ours.number)?).await;
                 Ok(Appended::Conflict)
             }
-            None => Err(unknown_outcome(self.key)),
+            None => Err(overtaken(self.key)),
         }
     }
 

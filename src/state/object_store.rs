@@ -183,9 +183,19 @@ pub(super) fn proves_refusal(error: &StoreError) -> bool {
     )
 }
 
+/// What became of a write cannot be told, since the store did not answer as it should.
 pub(super) fn unknown_outcome(key: &StateKey) -> Error {
+    maybe_written(ErrorKind::Unavailable, key)
+}
+
+/// What became of a write cannot be told, since others have written since.
+pub(super) fn overtaken(key: &StateKey) -> Error {
+    maybe_written(ErrorKind::Conflict, key)
+}
+
+fn maybe_written(kind: ErrorKind, key: &StateKey) -> Error {
     Error::new(
-        ErrorKind::Unavailable,
+        kind,
         format!("state may or may not have been written: load it again. key=`{key}`"),
     )
 }

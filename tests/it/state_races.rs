@@ -236,7 +236,7 @@ async fn work(
                     Ok(SaveOutcome::Saved(version)) => Did::Write(Some(value), Some(number(&version))),
                     Ok(SaveOutcome::Conflict) => Did::Write(Some(value), None),
                     Err(error) => {
-                        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+                        assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
                         Did::Unknown
                     }
                 }

@@ -243,6 +243,32 @@ fn a_table_that_was_dropped_halts_the_lane_and_replay_puts_in_again_what_is_stil
     assert_eq!(world.sources(), Vec::<String>::new());
 }
 
+#[test]
+fn a_door_that_another_worker_was_first_through_is_a_conflict_and_made_again_puts_in_nothing_twice() {
+    let (world, rows) = lost_register();
+    for (path, _) in content(&world.tables) {
+        delete(&world.tables, &path);
+    }
+    let mut first = world.open(at(T));
+    let mut second = world.open(at(T));
+    let late = block_on(second.replay(&ns("users"))).unwrap();
+    let door = block_on(first.replay(&ns("users"))).unwrap();
+    assert_eq!(block_on(first.go_through(door, at(T))).unwrap().pending, 2);
+    // Neither before the first worker has put in again what was missing, nor afterwards.
+    let error = block_on(second.go_through(late.clone(), at(T))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(commits(&work(&mut first, at(T))), [(1, 0, 2, 40)]);
+    let error = block_on(second.go_through(late, at(T))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let door = block_on(second.replay(&ns("users"))).unwrap();
+    let report = block_on(second.go_through(door, at(T))).unwrap();
+    assert_eq!((report.pending, report.quarantined, report.left), (0, 0, 2));
+    let reports = work_until(&mut second, at(T), at(T + 2 * DAY));
+    assert_eq!(commits(&reports), []);
+    work_until(&mut first, at(T), at(T + 2 * DAY));
+    assert_eq!(world.table_rows("users"), rows);
+}
+
 const T_AT: firnline::Timestamp = firnline::Timestamp::from_millis(T);
 
 #[test]
