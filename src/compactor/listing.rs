@@ -81,7 +81,7 @@ impl Compactor {
                     Ok(meta) => meta,
                     Err(error) => {
                         // Some stores go on with the next object, the others are at their end now.
-                        failed.get_or_insert(Error::from_store("list", &path, error));
+                        failed.get_or_insert_with(|| Error::from_store("list", &path, error));
                         continue;
                     }
                 };

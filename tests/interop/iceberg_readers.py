@@ -31,6 +31,7 @@ import argparse
 import datetime as dt
 import decimal
 import importlib.util
+import itertools
 import math
 import os
 import pathlib
@@ -243,6 +244,7 @@ class ClickHouse:
 
     name = "chdb"
     connection = None
+    copies = itertools.count()
 
     def __init__(self, table):
         import chdb
@@ -286,7 +288,7 @@ class ClickHouse:
 
     def counts(self, leaf, operator, value):
         if self.copied is None:
-            self.copied = f"copied_{id(self)}"
+            self.copied = f"copied_{next(ClickHouse.copies)}"
             self.query(f"create table {self.copied} engine = Memory as select * from {self.source()}", "CSV")
         name = ".".join(f"`{part}`" for part in leaf.name.split("."))
         where = f"{name} {operator} {'' if value is None else self.literal(leaf.field.type, value)}"
