@@ -125,13 +125,17 @@ impl Error {
         Self::new(kind, format!("{hint}{operation} failed. object=`{object}`")).with_source(error)
     }
 
-    /// This error and its causes, outermost first, on one line.
+    /// This error and its causes, outermost first, on one line, each once.
     pub fn chain(&self) -> String {
         let mut line = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
+            // Errors of others often repeat their cause in their own message.
+            let text = error.to_string();
+            if !line.ends_with(&text) {
+                line.push_str(": ");
+                line.push_str(&text);
+            }
             cause = error.source();
         }
         line
@@ -194,6 +198,17 @@ mod tests {
         assert_eq!(error.chain(), "outer. n=`1`: invalid digit found in string");
         assert_eq!(error.kind(), ErrorKind::Data);
         assert!(!error.is_retryable());
+    }
+
+    #[test]
+    fn a_cause_that_a_message_repeats_is_named_once_in_a_chain() {
+        let generic = |source: BoxError| object_store::Error::Generic { store: "Local", source };
+        let cause = std::io::Error::other("no space left");
+        let error = Error::from_store("put", "data/x", generic(generic(cause.into()).into()));
+        assert_eq!(
+            error.chain(),
+            "put failed. object=`data/x`: Generic Local error: Generic Local error: no space left"
+        );
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub enum QuarantineReason {
         detail: String,
     },
     /// Its rows are not in the declared order.
-    #[error("not in the declared sort order. row=`{row}`")]
+    #[error("not in the declared sort order, in which nulls are last. row=`{row}`")]
     Unsorted {
         /// The first row that is smaller than the one before it.
         row: u64,

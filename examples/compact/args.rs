@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, ValueEnum};
-use firnline::{Codec, Error, Options, SortField, TableFormat, Timestamp, ValidOptions};
+use firnline::{Codec, Error, FileNameParser, ObjectKey, Options, SortField, TableFormat, Timestamp, ValidOptions};
+use percent_encoding::percent_decode_str;
 
 use crate::support::arguments::{bytes, codec, sort_field};
+use crate::support::resolved;
 
 /// Compacts the small Parquet files of many writers into one table per namespace, exactly once.
 ///
@@ -34,7 +36,8 @@ pub(crate) struct Args {
     /// The format version of Iceberg tables that are created
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(2..=3))]
     pub(crate) iceberg_version: u8,
-    /// The columns by which every file is sorted, such as ts,id; -ts descends. Absent: concatenated
+    /// The columns by which every file is sorted, nulls last, such as ts,id; -ts descends, nulls still last. Absent:
+    /// files are concatenated
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,
     /// The length of a time window
@@ -70,7 +73,7 @@ pub(crate) struct Args {
     /// Do all that is ready now, retries and reclaims included, then exit (the default)
     #[arg(long)]
     pub(crate) once: bool,
-    /// Go on until interrupted, or until the events end and nothing is left to do
+    /// Go on until interrupted (a second time: at once), or until the events end and nothing is left to do
     #[arg(long)]
     pub(crate) watch: bool,
     /// Compact all that is pending, ready or not
@@ -152,10 +155,39 @@ impl Args {
 
     pub(crate) fn control(&self) -> PathBuf {
         self.control.clone().unwrap_or_else(|| {
-            let mut path = self.tables.clone().into_os_string();
+            // Without the slash that may end it; a path such as `.` gets its name first.
+            let mut path: PathBuf = self.tables.components().collect();
+            if path.file_name().is_none() {
+                path = resolved(&path).unwrap_or(path);
+            }
+            let mut path = path.into_os_string();
             path.push("-control");
             PathBuf::from(path)
         })
+    }
+
+    /// Refuses doors that contradict each other.
+    pub(crate) fn check_doors(&self, parser: &dyn FileNameParser) -> Result<(), String> {
+        let both = |a: &str, b: &str, what: &str| format!("{a} and {b} of the same {what} contradict each other");
+        if let Some(key) = self.release.iter().find(|key| self.discard.contains(key)) {
+            return Err(format!("{}: {key}", both("--release", "--discard", "key")));
+        }
+        if let Some(namespace) = self.replay.iter().find(|namespace| self.adopt.contains(namespace)) {
+            return Err(format!("{}: {namespace}", both("--replay", "--adopt", "namespace")));
+        }
+        // What is released is judged once more with all others of its namespace, and may go back.
+        for key in &self.release {
+            let Ok(name) = parser.parse(&ObjectKey::new(key)) else {
+                continue;
+            };
+            for (option, renewed) in [("--replay", &self.replay), ("--adopt", &self.adopt)] {
+                if renewed.iter().any(|namespace| namespace == name.namespace.as_str()) {
+                    let both = both("--release", option, "namespace");
+                    return Err(format!("{both}, release it in another run: {key}"));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -179,7 +211,10 @@ fn local(text: &str) -> Result<PathBuf, String> {
     match text.split_once("://") {
         None if text.is_empty() => Err("a directory is needed".to_owned()),
         None => Ok(PathBuf::from(text)),
-        Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
+        Some(("file", path)) if path.starts_with('/') => match percent_decode_str(path).decode_utf8() {
+            Ok(path) => Ok(PathBuf::from(path.as_ref())),
+            Err(_) => Err("a file URL is UTF-8 once its percent signs are decoded".to_owned()),
+        },
         Some(("file", _)) => Err("a file URL has three slashes: file:///srv/raw".to_owned()),
         Some((scheme, _)) => Err(format!(
             "this example (`compact`) serves local directories, and there is no example for `{scheme}://` yet: copy it and \

@@ -7,6 +7,7 @@
 
 mod args;
 mod feed;
+mod interrupt;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
@@ -32,8 +33,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use args::{Args, Format};
 use feed::{Batch, Feed};
+use interrupt::Interrupt;
 use report::Report;
-use support::ending::{failed, put, refuse};
+use support::ending::{failed, put, quietly, refuse};
 use support::{SystemClock, directory, directory_as_it_is, resolved};
 
 /// A failed step is tried again this often before the command gives up.
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
             return refuse(&error, args.json);
         }
     };
-    match block_on(command(&args, &options)) {
+    match quietly(|| block_on(command(&args, &options))) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let bad_usage = matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported);
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
 /// The settings, with all that can be refused before anything is touched.
 fn checked(args: &Args) -> std::result::Result<ValidOptions, String> {
     let options = args.valid_options()?;
+    args.check_doors(&DefaultFileNames::from_options(&options))?;
     if !args.bucket.is_dir() {
         return Err(format!("--bucket is not a directory: {}", args.bucket.display()));
     }
@@ -97,6 +100,7 @@ fn checked(args: &Args) -> std::result::Result<ValidOptions, String> {
 
 async fn command(args: &Args, options: &ValidOptions) -> Result<u8> {
     let feed = args.events.as_deref().map(Feed::open).transpose()?;
+    let interrupt = Interrupt::listen();
     let clock = SystemClock::starting_at(args.now);
     let builder = builder(args, options)?;
     let mut compactor = if args.status {
@@ -107,7 +111,8 @@ async fn command(args: &Args, options: &ValidOptions) -> Result<u8> {
     let mut host = Host {
         args,
         clock,
-        report: Report::default(),
+        interrupt,
+        report: Report::new(args.sort_key.clone()),
         progress: progress(args),
     };
     if !args.status {
@@ -167,6 +172,7 @@ fn progress(args: &Args) -> ProgressBar {
 struct Host<'a> {
     args: &'a Args,
     clock: SystemClock,
+    interrupt: Interrupt,
     report: Report,
     progress: ProgressBar,
 }
@@ -174,7 +180,8 @@ struct Host<'a> {
 impl Host<'_> {
     fn say(&self, line: &str) {
         if !self.args.json {
-            self.progress.suspend(|| put(line));
+            // What cannot be written is told at the end, where it fails again.
+            let _ = self.progress.suspend(|| put(line));
         }
     }
 
@@ -208,8 +215,11 @@ impl Host<'_> {
                 compactor.reconcile(self.clock.now()).await?;
             }
             Some(mut feed) => {
-                while let Some(batch) = feed.next().await? {
-                    self.take_in(compactor, batch).await?;
+                while let Some(batch) = self.unless_interrupted(feed.next()).await {
+                    match batch? {
+                        Some(batch) => self.take_in(compactor, batch).await?,
+                        None => break,
+                    }
                 }
             }
         }
@@ -234,15 +244,28 @@ impl Host<'_> {
                 }
             }
             self.work(compactor).await?;
-            match self.wait(compactor, feed.as_mut()).await? {
-                Some(batch) => self.take_in(compactor, batch).await?,
-                None => break,
+            match self.unless_interrupted(self.wait(compactor, feed.as_mut())).await {
+                None => return Ok(()),
+                Some(batch) => match batch? {
+                    Some(batch) => self.take_in(compactor, batch).await?,
+                    None => break,
+                },
             }
         }
         if to_drain {
             compactor.drain(None);
         }
         self.finish(compactor).await
+    }
+
+    /// Waits for something; `None` once the end is asked for.
+    async fn unless_interrupted<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        let asked = self.interrupt.asked();
+        futures::pin_mut!(asked, wait);
+        match select(asked, wait).await {
+            Either::Left(_) => None,
+            Either::Right((done, _)) => Some(done),
+        }
     }
 
     /// Waits for events, or until there may be something to do; `None` when the events have ended.
@@ -288,12 +311,16 @@ impl Host<'_> {
             if failures > MOST_FAILURES || !(failed || self.args.watch) {
                 return Ok(());
             }
-            self.clock.sleep_until(at).await;
+            if self.unless_interrupted(self.clock.sleep_until(at)).await.is_none() {
+                return Ok(());
+            }
         }
     }
 
     async fn work(&mut self, compactor: &mut Compactor) -> Result<()> {
-        while let Some(job) = compactor.poll_job(self.clock.now()) {
+        while !self.interrupt.is_asked()
+            && let Some(job) = compactor.poll_job(self.clock.now())
+        {
             self.run_job(compactor, job).await?;
         }
         Ok(())
@@ -369,7 +396,7 @@ impl Host<'_> {
         } else {
             report::summary(&self.report, compactor, now)
         };
-        put(text.trim_end());
+        put(text.trim_end()).map_err(|message| Error::new(ErrorKind::Unavailable, message))?;
         Ok(code)
     }
 }

@@ -1,15 +1,17 @@
 //! What the command prints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytesize::ByteSize;
-use firnline::{Compactor, JobReport, NotSourceFile, Timestamp};
-use firnline::{FileNameParser, Namespace};
+use firnline::{Compactor, FileNameParser, JobReport, Namespace, NotSourceFile, ObjectKey, SortField, Timestamp};
 use serde_json::{Value, json};
+
+use crate::support::arguments::reason;
 
 /// What was done, gathered while it is done.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
+    order: Vec<SortField>,
     plans: BTreeMap<String, Vec<Value>>,
     /// What the operator's doors did.
     pub(crate) doors: Vec<String>,
@@ -18,9 +20,19 @@ pub(crate) struct Report {
     /// What is still wrong.
     pub(crate) errors: Vec<String>,
     pub(crate) reclaimed: usize,
+    /// Sources in quarantine that a line was printed for.
+    told: BTreeSet<ObjectKey>,
 }
 
 impl Report {
+    /// The report of a run that asks for sources of this order.
+    pub(crate) fn new(order: Vec<SortField>) -> Self {
+        Self {
+            order,
+            ..Self::default()
+        }
+    }
+
     /// Takes in what a job has come to; returns what is worth a line.
     pub(crate) fn add(&mut self, namespace: &Namespace, report: &JobReport) -> Vec<String> {
         let mut lines = Vec::new();
@@ -54,8 +66,9 @@ impl Report {
                 "{namespace} seq {seq}: void, its readable sources are planned again"
             ));
         }
-        for (key, reason) in &report.quarantined {
-            lines.push(format!("quarantine {key}: {reason}"));
+        for (key, why) in &report.quarantined {
+            lines.push(format!("quarantine {key}: {}", reason(why, &self.order)));
+            self.told.insert(key.clone());
         }
         if report.reclaimed_sources > 0 {
             lines.push(format!("{namespace}: {} deleted", files(report.reclaimed_sources)));
@@ -106,7 +119,8 @@ impl Report {
         // Keys that do not parse have no namespace.
         let mut without_namespace = Vec::new();
         for file in compactor.quarantined(now) {
-            let entry = json!({ "key": file.key, "reason": file.reason.to_string(), "detail": file.reason });
+            let why = reason(&file.reason, &self.order);
+            let entry = json!({ "key": file.key, "reason": why, "detail": file.reason });
             let namespace = match parser.parse(&file.key) {
                 Ok(name) => name.namespace.to_string(),
                 Err(NotSourceFile::Malformed(_) | NotSourceFile::OutsidePrefix | NotSourceFile::Unrelated) => {
@@ -151,8 +165,10 @@ pub(crate) fn summary(report: &Report, compactor: &Compactor, now: Timestamp) ->
     for reason in &status.health.reasons {
         let _ = writeln!(text, "  {}", reason.message);
     }
-    for file in status.quarantine.files.iter().take(20) {
-        let _ = writeln!(text, "  quarantine {}: {}", file.key, file.reason);
+    let untold = (status.quarantine.files.iter()).filter(|file| !report.told.contains(&file.key));
+    for file in untold.take(20) {
+        let why = reason(&file.reason, &report.order);
+        let _ = writeln!(text, "  quarantine {}: {why}", file.key);
     }
     text
 }

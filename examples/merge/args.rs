@@ -19,7 +19,8 @@ use crate::support::resolved;
 #[derive(Debug, Parser)]
 #[command(name = "merge", verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The columns by which every file is sorted, such as ts,id; -ts descends. Absent: concatenated
+    /// The columns by which every file is sorted, nulls last, such as ts,id; -ts descends, nulls still last. Absent:
+    /// files are concatenated
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,
     /// The directory of the outputs; made if it is not there

@@ -23,14 +23,15 @@ use clap::{CommandFactory, Parser};
 use firnline::object_store::ObjectStore;
 use firnline::object_store::local::LocalFileSystem;
 use firnline::object_store::path::Path as ObjectPath;
-use firnline::{Error, ErrorKind, MergeError, MergeTarget, ParquetMerger, QuarantineReason};
+use firnline::{Error, ErrorKind, MergeError, MergeTarget, ParquetMerger, SortField};
 use futures::executor::{ThreadPool, block_on};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use args::Args;
 use inputs::Inputs;
 use report::{Progress, Report};
-use support::ending::{failed, put, refuse};
+use support::arguments::reason;
+use support::ending::{failed, put, quietly, refuse};
 
 /// Why there is no output.
 #[derive(Debug)]
@@ -48,21 +49,21 @@ impl Failure {
         Self::Failed(format!("{}: {error}", file.display()))
     }
 
-    fn bad_source(file: &Path, reason: &QuarantineReason) -> Self {
+    fn bad_source(file: &Path, reason: impl Display) -> Self {
         Self::Source(format!("{}: {reason}", file.display()))
     }
 
-    fn bad_source_at(files: &[PathBuf], index: usize, reason: &QuarantineReason) -> Self {
+    fn bad_source_at(files: &[PathBuf], index: usize, reason: impl Display) -> Self {
         match files.get(index) {
             Some(file) => Self::bad_source(file, reason),
             None => Self::Source(reason.to_string()),
         }
     }
 
-    /// A failed merge of `files`.
-    fn of_merge(error: MergeError, files: &[PathBuf]) -> Self {
+    /// A failed merge of `files`, which were to be in `order`.
+    fn of_merge(error: MergeError, files: &[PathBuf], order: &[SortField]) -> Self {
         match error {
-            MergeError::Source { index, reason } => Self::bad_source_at(files, index, &reason),
+            MergeError::Source { index, reason: why } => Self::bad_source_at(files, index, reason(&why, order)),
             MergeError::SourceUnavailable { index, source } => match files.get(index) {
                 Some(file) => Self::of_file(file, source.chain()),
                 None => Self::Failed(source.chain()),
@@ -80,7 +81,10 @@ fn main() -> ExitCode {
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => return refuse(&error, std::env::args().any(|arg| arg == "--json")),
     };
-    let done = args.check().map_err(Failure::Usage).and_then(|()| merge(&args));
+    let done = args
+        .check()
+        .map_err(Failure::Usage)
+        .and_then(|()| quietly(|| merge(&args)));
     let (message, code) = match done {
         Ok(report) => {
             let text = if args.json {
@@ -88,8 +92,14 @@ fn main() -> ExitCode {
             } else {
                 report.summary()
             };
-            put(&text);
-            return ExitCode::SUCCESS;
+            match put(&text) {
+                Ok(()) => return ExitCode::SUCCESS,
+                // The outputs are there.
+                Err(message) => {
+                    eprintln!("error: {message}");
+                    return ExitCode::FAILURE;
+                }
+            }
         }
         Err(Failure::Usage(message)) => {
             let error = Args::command().error(clap::error::ErrorKind::ValueValidation, message);
@@ -145,7 +155,7 @@ async fn merge_into(args: &Args) -> Result<Report, Failure> {
     }
     let merged = merger.merge(&store, sources, target, &progress).await;
     progress.0.finish_and_clear();
-    let output = merged.map_err(|error| Failure::of_merge(error, &files))?;
+    let output = merged.map_err(|error| Failure::of_merge(error, &files, &args.sort_key))?;
     Ok(Report {
         dir: args.output.clone(),
         sources: files.len(),

@@ -1,7 +1,7 @@
 //! How values are written on a command line.
 
 use bytesize::ByteSize;
-use firnline::{Codec, SortField};
+use firnline::{Codec, QuarantineReason, SortField};
 
 /// A column, descending with a `-` in front.
 pub(crate) fn sort_field(text: &str) -> Result<SortField, String> {
@@ -17,9 +17,26 @@ pub(crate) fn sort_field(text: &str) -> Result<SortField, String> {
 
 /// A number of bytes, with or without a unit.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    text.parse::<ByteSize>()
-        .map(|size| size.as_u64())
-        .map_err(|e| format!("{e}, such as 128MiB"))
+    // What is too large is taken for the largest.
+    match text.parse::<ByteSize>().map(|size| size.as_u64()) {
+        Ok(bytes) if bytes < u64::MAX => Ok(bytes),
+        _ => Err("a number of bytes below 16 EiB is needed, with or without a unit, such as 128MiB".to_owned()),
+    }
+}
+
+/// Why a source is bad; the order that was asked for is told where it is not in it.
+pub(crate) fn reason(reason: &QuarantineReason, order: &[SortField]) -> String {
+    match reason {
+        QuarantineReason::Unsorted { .. } => {
+            let sign = |field: &SortField| if field.descending { "-" } else { "" };
+            let order: Vec<String> = order
+                .iter()
+                .map(|field| format!("{}{}", sign(field), field.column))
+                .collect();
+            format!("{reason} order=`{}`", order.join(","))
+        }
+        _ => reason.to_string(),
+    }
 }
 
 /// A codec, with its level where it has one.

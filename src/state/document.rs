@@ -549,23 +549,23 @@ mod tests {
         inner: MemoryStateStore,
         kind: ErrorKind,
         carried_out: bool,
-        doubtful: usize,
+        until: usize,
         writes: AtomicUsize,
     }
 
     impl Doubtful {
-        fn new(kind: ErrorKind, carried_out: bool, doubtful: usize) -> Self {
+        fn new(kind: ErrorKind, carried_out: bool, until: usize) -> Self {
             Self {
                 inner: MemoryStateStore::new(),
                 kind,
                 carried_out,
-                doubtful,
+                until,
                 writes: AtomicUsize::new(0),
             }
         }
 
         async fn write<T>(&self, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
-            if self.writes.fetch_add(1, Ordering::SeqCst) >= self.doubtful {
+            if self.writes.fetch_add(1, Ordering::SeqCst) >= self.until {
                 return write.await;
             }
             if self.carried_out {

@@ -1,8 +1,10 @@
-"""The example `compact` as a newcomer and as a careless one use it: options, messages, exit codes, what is left.
+"""The examples `compact` and `merge` as a newcomer and as a careless one use them: options, messages, exit codes, what
+is left.
 
 Usage: cli.py [NAME...], names of scenarios; all of them without any.
 
-The command can be replaced by the environment variable FIRNLINE_COMPACT, a program that takes its options.
+The commands can be replaced by the environment variables FIRNLINE_COMPACT and FIRNLINE_MERGE, programs that take their
+options.
 """
 
 import datetime as dt
@@ -46,12 +48,12 @@ def scenario(run):
     return run
 
 
-def command():
+def command(example="compact"):
     """The program, built once and then started without cargo."""
-    given = os.environ.get("FIRNLINE_COMPACT")
+    given = os.environ.get(f"FIRNLINE_{example.upper()}")
     if given:
         return shlex.split(given)
-    build = ["cargo", "build", "--quiet", "--example", "compact", "--message-format", "json"]
+    build = ["cargo", "build", "--quiet", "--example", example, "--message-format", "json"]
     lines = subprocess.run(build, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     return [next(path for path in map(lambda line: json.loads(line).get("executable"), lines) if path)]
 
@@ -60,6 +62,7 @@ class Home:
     """A bucket, a place for tables, and the rows that have been written."""
 
     program = None
+    merge = None
     format = "delta"
 
     def __init__(self, directory):
@@ -196,6 +199,8 @@ def bad_usage(home):
         (["--min-files", "-1"], ["-1"]),
         (["--min-files", "many"], ["--min-files", "many"]),
         (["--memory", "much"], ["--memory", "much", "128MiB"]),
+        (["--memory", "99999999999999999999"], ["--memory", "99999999999999999999", "below 16 EiB", "128MiB"]),
+        (["--memory", "99999999999999999999B"], ["--memory", "99999999999999999999B", "below 16 EiB"]),
         (["--memory", "1MiB"], ["--memory", "1048576", "at least 16777216"]),
         (["--memory", "0"], ["--memory", "`0`"]),
         (["--memory", "-1"], ["--memory", "-1"]),
@@ -234,6 +239,11 @@ def bad_usage(home):
         (["--status", "--drain"], ["--status", "--drain"]),
         (["--status", "--release", "k"], ["--status", "--release"]),
         (["--status", "--watch"], ["--status", "--watch"]),
+        (["--release", "k", "--discard", "j", "--discard", "k"], ["--release", "--discard", "same key", ": k"]),
+        (["--replay", "users", "--adopt", "users"], ["--replay", "--adopt", "same namespace", "users"]),
+        (["--release", "data/users/1731578400000-w-1.parquet", "--adopt", "users"], ["--release", "--adopt", "another run"]),
+        (["--release", "data/eu/a/1731578400000-w-1.parquet", "--replay", "eu/a"], ["--release", "--replay", "another run"]),
+        (["--bucket", "file:///a%ff"], ["--bucket", "UTF-8"]),
         (["--no-such"], ["--no-such"]),
         (["stray"], ["stray"]),
     ]
@@ -369,6 +379,27 @@ def urls_and_relative_paths(home):
     document = json.loads(checked([*Home.program, *given, "--json", "--control", f"file://{home.control}"], OK).stdout)
     assert plans(document) == [], document
     assert tree(home.tables) == before
+    # What a URL cannot hold is written with percent signs.
+    odd = Home(home.path / "a b ü")
+    odd.write("users")
+    urls = ["--bucket", odd.bucket.as_uri(), "--tables", odd.tables.as_uri(), "--now", NOW, "--sort-key", "ts,id"]
+    checked([*Home.program, *urls, "--min-files", "1"], OK)
+    odd.check("users")
+    assert sorted(path.name for path in home.path.iterdir()) == ["a b ü", "bucket", "tables", "tables-control"]
+
+
+@scenario
+def the_control_directory(home):
+    """it lies beside the tables however these are written, and never where they were not asked for"""
+    for number, (tables, cwd) in enumerate([("tables/", "."), ("./tables//", "."), ("tables/.", "."), (".", "tables"), ("./", "tables")]):
+        parts = Home(home.path / str(number))
+        parts.write("users")
+        parts.tables.mkdir()
+        given = ["--bucket", parts.bucket, "--tables", tables, "--now", NOW, "--sort-key", "ts,id", "--min-files", "1"]
+        done = subprocess.run([*Home.program, *given], cwd=parts.path / cwd, capture_output=True, check=False, text=True)
+        assert done.returncode == OK, (tables, done.stderr)
+        parts.check("users")
+        assert sorted(path.name for path in parts.path.iterdir()) == ["bucket", "tables", "tables-control"], tables
 
 
 @scenario
@@ -441,7 +472,7 @@ def corrupt_and_repaired(home):
         document = parts.json(expect=WRONG)
         assert list(quarantined(document)) == [bad] and "corrupt" in quarantined(document)[bad], document
         assert list(quarantined(parts.json("--status", expect=WRONG))) == [bad]
-        assert bad in parts.run(expect=WRONG).stdout
+        assert parts.run(expect=WRONG).stdout.count(bad) == 1
         # Released without being repaired it goes straight back.
         assert list(quarantined(parts.json("--release", bad, expect=WRONG))) == [bad]
         path.write_bytes(whole)
@@ -451,6 +482,24 @@ def corrupt_and_repaired(home):
         assert not path.exists() and not (parts.bucket / good).exists(), "with no grace sources are gone"
         told = parts.json("--release", bad, expect=USAGE)["error"]
         assert "not in quarantine" in told and bad in told, told
+
+
+@scenario
+def decoders_that_panic(home):
+    """bytes on which a decoder panics set their file aside, and nobody sees a panic"""
+    text = pa.table({"ts": pa.array(range(50)), "name": [f"name {i % 7}" for i in range(50)]})
+    encoding = {"use_dictionary": False, "column_encoding": {"ts": "PLAIN", "name": "DELTA_BYTE_ARRAY"}}
+    path = home.path / "whole.parquet"
+    pq.write_table(text, path, compression="none", **encoding)
+    whole, column = path.read_bytes(), pq.ParquetFile(path).metadata.row_group(0).column(1)
+    start = column.data_page_offset
+    for at in range(start, start + column.total_compressed_size):
+        for byte in (0, 128):
+            at_hand = home.bucket / f"data/{at}-{byte}/{START_MS + 60_000}-w-1.parquet"
+            at_hand.parent.mkdir(parents=True)
+            at_hand.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+    document = home.json(sort="ts", expect=WRONG)
+    assert len(quarantined(document)) > 10, document
 
 
 @scenario
@@ -583,7 +632,8 @@ def wrong_order(home):
     key = home.write("users", order=lambda row: -row[1])
     home.write("users")
     document = home.json(expect=WRONG)
-    assert "sort order" in quarantined(document)[key], document
+    told = quarantined(document)[key]
+    assert all(words in told for words in ("sort order", "nulls are last", "row=`1`", "order=`ts,id`")), told
     home.check("users", ids=[i for k, ids in home.rows["users"].items() if k != key for i in ids])
     parts = Home(home.path / "typo")
     key = parts.write("users")
@@ -678,6 +728,38 @@ def tables_in_the_way(home):
 
 
 @scenario
+def told_once(home):
+    """a quarantined file and the cause of a failure are told once"""
+    home.write("users")
+    bad = "data/users/1731578400000-w-2.parquet"
+    (home.bucket / bad).write_bytes(b"PAR1 no")
+    told = home.run(expect=WRONG).stdout
+    assert told.count(bad) == 1 and "1 file in quarantine" in told, told
+    home.write("users", hour=1)
+    (home.tables / "users/_delta_log").rename(home.tables / "log")
+    (home.tables / "users/_delta_log").write_text("in the way")
+    document = home.json("--grace", "1h", expect=(FAILED, WRONG))
+    for line in [*document["errors"], *(halt["reason"] for halt in document["status"]["halts"])]:
+        assert line.count("os error") <= 1, line
+
+
+@scenario
+def full_disk(home):
+    """a document that cannot be written is a failure, whatever else went well"""
+    home.write("users")
+    a_file = home.bucket / home.write("users", hour=1)
+    commands = [home.arguments(*options) for options in (["--grace", "1h"], ["--json"], ["--status"], ["--status", "--json"])]
+    merge = [*Home.merge, "--sort-key", "ts,id", str(a_file), "--output"]
+    commands = [[*merge, str(home.path / "m1")], [*merge, str(home.path / "m2"), "--json"], *commands]
+    for arguments in commands:
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+        assert done.returncode == FAILED, (arguments, done)
+        assert "standard output" in done.stderr and done.stderr.count("No space left") == 1, (arguments, done)
+    home.check("users")
+
+
+@scenario
 def broken_pipe(home):
     """a reader that closes the pipe early stops nothing"""
     for hour in range(3):
@@ -719,10 +801,145 @@ def watch_a_directory(home):
             assert "20 rows" in process.stdout.readline(), "a commit is told"
         finally:
             process.send_signal(which)
-        told = process.stderr.read()
-        assert process.wait(10) == -which and told == "", (process.returncode, told)
+        out, told = process.communicate(timeout=10)
+        assert process.returncode == OK and told == "", (process.returncode, told)
+        assert "1 plans committed" in out, out
         home.check("users")
     assert plans(home.json()) == []
+
+
+@scenario
+def interrupted(home):
+    """a signal ends with the whole document and the usual exit code, also while events are waited for"""
+    bad = "data/users/1731578400000-w-1.parquet"
+    for which in (signal.SIGINT, signal.SIGTERM):
+        for options in (["--watch"], ["--watch", "--events", "-"], ["--events", "-"]):
+            parts = Home(home.path / f"{which.name}{len(options)}{options[0]}")
+            (parts.bucket / bad).parent.mkdir(parents=True)
+            (parts.bucket / bad).write_bytes(b"PAR1 no")
+            key = parts.write("users", seq=2)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            process = subprocess.Popen(parts.arguments("--json", *options), text=True, **pipes)
+            process.stdin.write(event(key) + "\n" + event(bad) + "\n")
+            process.stdin.flush()
+            began = time.monotonic()
+            # Without --watch events are compacted once they have ended.
+            while options[0] == "--watch" and (parts.bucket / key).exists():
+                assert process.poll() is None and time.monotonic() - began < 20, "not picked up"
+                time.sleep(0.05)
+            time.sleep(0.5)
+            process.send_signal(which)
+            process.wait(10)
+            out, told = process.stdout.read(), process.stderr.read()
+            document = json.loads(out)
+            watched = options[0] == "--watch"
+            assert process.returncode == document["exitCode"] == (WRONG if watched else OK), (options, told, out)
+            assert sum(plan["rows"] for plan in plans(document)) == (20 if watched else 0), document
+            process.stdin.close()
+
+
+@scenario
+def interrupted_twice(home):
+    """the second signal ends at once, in the middle of whatever it is, and the next run goes on from there"""
+    for n in range(3):
+        home.write("users", seq=n, rows=200_000)
+    process = subprocess.Popen(home.arguments("--grace", "1h"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    while not (home.tables / "users").exists() and time.monotonic() - began < 20:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, told = process.communicate(timeout=30)
+    assert process.returncode == 130 and told == "" and "plans committed" not in out, (process.returncode, told, out)
+    home.json("--grace", "1h")
+    home.check("users")
+
+
+def merged(home, *options, expect=OK):
+    """Runs the merge command with --json and returns its document and what it told."""
+    done = checked([*Home.merge, "--json", *map(str, options)], expect)
+    document = json.loads(done.stdout)
+    assert document["exitCode"] == done.returncode, document
+    return document, done.stderr
+
+
+@scenario
+def merge_bad_usage(home):
+    """merge: a bad value is refused with option, value and rule, and creates nothing"""
+    a, b = (home.bucket / home.write("users", seq=n) for n in range(2))
+    taken = home.path / "taken"
+    taken.mkdir()
+    (taken / "merged-00000.parquet").write_text("somebody's")
+    before = tree(home.path)
+    out = home.path / "out"
+    cases = [
+        (["--memory", "much"], ["--memory", "much", "128MiB"]),
+        (["--memory", "99999999999999999999"], ["--memory", "99999999999999999999", "below 16 EiB"]),
+        (["--memory", "1MiB"], ["--memory", "1MiB", "at least 16 MiB"]),
+        (["--target-file-size", "-1"], ["--target-file-size", "-1", "128MiB"]),
+        (["--codec", "lz4"], ["--codec", "lz4", "snappy"]),
+        (["--codec", "zstd(23)"], ["--codec", "zstd(23)", "zstd(22)"]),
+        (["--sort-key", "ts,,id"], ["--sort-key", "ts or -ts"]),
+        (["--sort-key", "ts,-ts"], ["--sort-key", "twice", "ts"]),
+        (["--sort-key", "--verify"], ["--sort-key", "--verify"]),
+        (["--threads", "0"], ["--threads", "0", "1 to 1024"]),
+        (["--threads", "many"], ["--threads", "many", "1 to 1024"]),
+        (["--stem", "a/b"], ["--stem", "a/b", "letters"]),
+        (["--output", taken], ["--output", "taken", "merged-00000.parquet"]),
+        (["--output", a], ["--output", "not a directory", a.name]),
+        ([home.path / "none.parquet"], ["none.parquet"]),
+        ([home.bucket], ["not a file", "bucket"]),
+        ([a], ["given twice", a.name]),
+        (["--no-such"], ["--no-such"]),
+    ]
+    for options, words in cases:
+        given = [*([] if "--output" in options else ["--output", out]), *options, a, b]
+        document, told = merged(home, *given, expect=USAGE)
+        for word in words:
+            assert word in told and word in document["error"], f"{options}: {word!r} is not in {told} or {document}"
+        assert checked([*Home.merge, *map(str, given)], USAGE).stdout == ""
+        assert tree(home.path) == before, f"{options} touched something"
+    document, _ = merged(home, "--output", out, expect=USAGE)
+    assert "FILES" in document["error"], document
+
+
+@scenario
+def merge_bad_inputs(home):
+    """merge: an input that is unsorted or no Parquet ends with 3, is named with the reason, and leaves no output"""
+    good = home.bucket / home.write("users")
+    unsorted = home.bucket / home.write("users", order=lambda row: -row[1])
+    corrupt = home.bucket / "corrupt.parquet"
+    corrupt.write_bytes(b"PAR1 no")
+    before = tree(home.bucket)
+    for bad, words in [(unsorted, ["sort order", "nulls are last", "row=`1`", "order=`-ts,id`"]), (corrupt, ["corrupt"])]:
+        given = ["--output", home.path / "out", "--sort-key", "-ts,id" if bad == unsorted else "ts,id"]
+        files = [bad] if bad == unsorted else [good, bad]
+        document, told = merged(home, *given, *files, expect=WRONG)
+        for word in [bad.name, *words]:
+            assert word in told and word in document["error"], (word, told, document)
+        assert tree(home.bucket) == before and not (home.path / "out").exists(), f"{bad} left something"
+
+
+@scenario
+def merge_of_files(home):
+    """merge: the sorted union of the inputs, read by pyarrow; the document says what it holds"""
+    files = [home.bucket / home.write("users", seq=n, rows=3_000) for n in range(4)]
+    for sort, key in [("ts,id", lambda r: (r["ts"], r["id"])), ("id", lambda r: r["id"])]:
+        if sort == "id":
+            files = [home.bucket / home.write("other", seq=n, rows=500, order=lambda row: row[1]) for n in range(3)]
+        out = home.path / sort
+        document, _ = merged(home, "--verify", "--sort-key", sort, "--output", out, *files)
+        paths = [pathlib.Path(file["path"]) for file in document["files"]]
+        assert sorted(out.iterdir()) == paths, (document, list(out.iterdir()))
+        rows = [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
+        expected = sorted((row for file in files for row in pq.ParquetFile(file).read().to_pylist()), key=key)
+        assert rows == expected, f"{len(rows)} rows by {sort}, not {len(expected)}"
+        assert (document["sources"], document["rows"]) == (len(files), len(rows)), document
+        assert document["bytesIn"] == sum(file.stat().st_size for file in files), document
+        assert document["bytesOut"] == sum(path.stat().st_size for path in paths), document
+        told = checked([*Home.merge, "--sort-key", sort, "--output", str(home.path / f"{sort} text"), *map(str, files)], OK)
+        assert f"{len(rows)} rows" in told.stdout and told.stderr == "", told
 
 
 def main():
@@ -730,7 +947,7 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for extension in ("delta", "avro", "iceberg"):
         import_extension(extension)
-    Home.program = command()
+    Home.program, Home.merge = command(), command("merge")
     directory = pathlib.Path(tempfile.mkdtemp(prefix="firnline-cli-"))
     chosen = [run for run in SCENARIOS if not sys.argv[1:] or run.__name__ in sys.argv[1:]]
     chosen.sort(key=lambda run: run is not tables_in_the_way)  # waits longest

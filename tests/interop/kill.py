@@ -209,7 +209,9 @@ def kill_some(home, rng, commands):
         told = process.communicate()[1]
         killed += process.returncode == -9
         assert "panicked" not in told, told
-        assert process.returncode in (-9, OK, FAILED, WRONG), (process.args, process.returncode, told)
+        # Two who go through one door at the same time: the second is told to look again.
+        too_late = process.returncode == FAILED and "while the door was gone through" in told
+        assert too_late or process.returncode in (-9, OK, WRONG), (process.args, process.returncode, told)
     return killed
 
 

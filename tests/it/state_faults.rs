@@ -9,9 +9,7 @@ use firnline::object_store::ObjectStore;
 use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::testing::{Fault, FaultStore, Faults, SeededRandomness};
-use firnline::{
-    DeleteOutcome, ErrorKind, ObjectStoreStateStore, Result, SaveOutcome, StateKey, StateStore, StateVersion,
-};
+use firnline::{DeleteOutcome, ObjectStoreStateStore, Result, SaveOutcome, StateKey, StateStore, StateVersion};
 use futures::future::FutureExt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
