@@ -52,6 +52,12 @@ pub enum QuarantineReason {
         /// What is wrong.
         name: BadName,
     },
+    /// A row of it is in no partition of the table.
+    #[error("a row is in no partition of the table: {detail}")]
+    NoPartition {
+        /// What the table's way of partitioning said.
+        detail: String,
+    },
     /// Its content changed after it was taken up.
     #[error("replaced by other content after it was taken up. planned=`{planned}` found=`{found}`")]
     Replaced {

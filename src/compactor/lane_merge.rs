@@ -97,19 +97,26 @@ impl LaneWork {
         let attempt = AttemptId::random(self.shared.randomness.as_ref());
         let merger = self.merger(plan);
         let sources = merger.sources(self.shared.bucket.store(), &layout.schema);
-        let sources = match self.inputs(plan, sources.map_err(Error::from)?).await? {
+        let sources = match self.inputs(plan, &layout, sources.map_err(Error::from)?).await? {
             Ok(sources) => sources,
-            Err(bad) => return self.culprits(plan, bad).await,
+            Err(bad) => return self.culprits(plan, &layout, bad).await,
         };
         let target = self.target(plan, &layout, attempt);
         let merged = merger.merge_sources(sources, target, &self.progress).await;
         let output = match merged {
             Ok(output) => output,
             Err(MergeError::Source { index, reason }) => {
-                return self.culprits(plan, vec![BadSource { index, reason }]).await;
+                return self.culprits(plan, &layout, vec![BadSource { index, reason }]).await;
             }
             Err(MergeError::SourceUnavailable { index, source }) => {
-                return self.unreadable(plan, index, source).await;
+                return self.unreadable(plan, &layout, index, source).await;
+            }
+            Err(error @ MergeError::Partition { .. }) if error.kind() == ErrorKind::Data => {
+                // Merged rows do not say whose they are; those of each source alone do.
+                return match self.culprits(plan, &layout, Vec::new()).await? {
+                    Merged::Void(bad) if bad.is_empty() => Err(Error::from(error).into()),
+                    merged => Ok(merged),
+                };
             }
             Err(error) => {
                 let error = Error::from(error);
@@ -182,6 +189,7 @@ impl LaneWork {
     async fn inputs(
         &mut self,
         plan: &Plan,
+        layout: &TableLayout,
         mut sources: Sources,
     ) -> Result<Result<Sources, Vec<BadSource>>, LaneError> {
         let shared = Arc::clone(&self.shared);
@@ -206,7 +214,7 @@ impl LaneWork {
             return Ok(Err(bad));
         }
         if let Some((index, error)) = unavailable {
-            return match self.unreadable(plan, index, error).await? {
+            return match self.unreadable(plan, layout, index, error).await? {
                 Merged::Void(bad) => Ok(Err(bad)),
                 Merged::Elsewhere | Merged::Files(..) => Ok(Err(Vec::new())),
             };
@@ -216,7 +224,7 @@ impl LaneWork {
 
     /// After a source has turned out bad: looks whether the plan has been decided meanwhile (then a racer has
     /// merged and reclaimed it), otherwise looks at all the others, so that one void is enough.
-    async fn culprits(&mut self, plan: &Plan, bad: Vec<BadSource>) -> Result<Merged, LaneError> {
+    async fn culprits(&mut self, plan: &Plan, layout: &TableLayout, bad: Vec<BadSource>) -> Result<Merged, LaneError> {
         if !self.still_undecided(plan, &[]).await? {
             return Ok(Merged::Elsewhere);
         }
@@ -236,7 +244,8 @@ impl LaneWork {
                 Err(SourceError::Unavailable(error)) => return Err(error.into()),
             };
             let store = self.shared.bucket.store();
-            match merger.verify_source(store, &input, &plan.schema).await {
+            let partitioner = layout.partitioner.as_ref();
+            match merger.verify_in(store, &input, &plan.schema, partitioner).await {
                 Ok(()) => {}
                 Err(MergeError::Source { reason, .. }) => bad.push(BadSource { index, reason }),
                 Err(error) => return Err(Error::from(error).into()),
@@ -247,7 +256,13 @@ impl LaneWork {
     }
 
     /// A source that the store does not answer for: waited for, until it alone has been unreadable for too long.
-    async fn unreadable(&mut self, plan: &Plan, index: usize, error: Error) -> Result<Merged, LaneError> {
+    async fn unreadable(
+        &mut self,
+        plan: &Plan,
+        layout: &TableLayout,
+        index: usize,
+        error: Error,
+    ) -> Result<Merged, LaneError> {
         if error.kind() != ErrorKind::Unavailable {
             return Err(error.into());
         }
@@ -263,7 +278,7 @@ impl LaneWork {
             since,
             detail: error.chain(),
         };
-        self.culprits(plan, vec![BadSource { index, reason }]).await
+        self.culprits(plan, layout, vec![BadSource { index, reason }]).await
     }
 
     /// Since when a source has been unreadable, counting from now if it was readable before.

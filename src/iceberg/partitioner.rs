@@ -308,7 +308,7 @@ fn int32(values: &Int64Array, of: impl Fn(i64) -> i64) -> Result<Int32Array> {
 }
 
 fn out_of_range(value: impl std::fmt::Display, result: PrimitiveType) -> Error {
-    let message = format!("a row is in no partition: it is out of range. value=`{value}` type=`{result}`");
+    let message = format!("value out of range of its partition. value=`{value}` type=`{result}`");
     Error::new(ErrorKind::Data, message)
 }
 

@@ -33,7 +33,7 @@ pub enum MergeError {
         /// What the store said.
         source: Error,
     },
-    /// Rows could not be put into partitions.
+    /// Rows could not be put into partitions. Merged, they do not say of which input they are.
     #[error("rows cannot be partitioned")]
     Partition {
         /// What the partitioner said.

@@ -82,8 +82,10 @@ pub(crate) use self::sources::Sources;
 use self::spawner::Spawner;
 use self::upload::largest_target;
 use crate::data_file::DataFile;
+use crate::error::{Error, ErrorKind};
 use crate::naming::WriterId;
 use crate::partitioning::Partitioner;
+use crate::quarantine::QuarantineReason;
 use crate::schema::strip_metadata;
 
 /// A source to be merged. Among rows with equal keys those of the lesser (writer, sequence) come first, then
@@ -333,6 +335,17 @@ impl ParquetMerger {
         input: &MergeInput,
         schema: &SchemaRef,
     ) -> Result<(), MergeError> {
+        self.verify_in(store, input, schema, None).await
+    }
+
+    /// As [`ParquetMerger::verify_source`], and whether each of its rows is in some partition.
+    pub(crate) async fn verify_in(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        input: &MergeInput,
+        schema: &SchemaRef,
+        partitioner: Option<&Arc<dyn Partitioner>>,
+    ) -> Result<(), MergeError> {
         let mut sources = Job::sources(&self.options, store, schema)?;
         sources.add(input.clone());
         let mut job = Job::new(&self.options, sources, schema);
@@ -344,7 +357,12 @@ impl ParquetMerger {
         let mut reader = InputReader::new(source.open().await?, &plan, sources)?;
         loop {
             match reader.next().await {
-                Ok(Some(_)) => step::yield_now().await,
+                Ok(Some(batch)) => {
+                    if let Some(partitioner) = partitioner {
+                        partitioner.columns(&batch.rows).map_err(|e| outcast(0, e))?;
+                    }
+                    step::yield_now().await;
+                }
                 Ok(None) => return Ok(()),
                 Err(stop) => {
                     job.learn(stop)?;
@@ -391,6 +409,16 @@ impl ParquetMerger {
         }
         Ok(())
     }
+}
+
+/// What it means that rows of an input cannot be partitioned.
+fn outcast(index: usize, source: Error) -> MergeError {
+    if source.kind() == ErrorKind::Data {
+        let detail = source.to_string();
+        let reason = QuarantineReason::NoPartition { detail };
+        return MergeError::Source { index, reason };
+    }
+    MergeError::Partition { source }
 }
 
 /// One try at a merge, with what is known of its inputs so far.

@@ -82,6 +82,11 @@ class Table:
         live = self.tree.live.get(snapshot_id or self.current, {})
         return [entry for entry in live.values() if entry.content == 0]
 
+    def deletes(self, snapshot_id=None):
+        """The delete files of a snapshot."""
+        live = self.tree.live.get(snapshot_id or self.current, {})
+        return [entry for entry in live.values() if entry.content == 1]
+
     def has_uuid_partitions(self):
         """Whether files lie by the values of a uuid."""
         return any(leaf.field.type == "uuid" and "identity" in self.transforms(leaf) for leaf in self.columns)
@@ -118,7 +123,7 @@ def widened(data, kind):
 
 
 class Raw:
-    """The data files themselves with pyarrow, columns by field id. Knows no deletes."""
+    """The data files themselves with pyarrow, columns by field id, and of deletes those by position."""
 
     name = "raw"
 
@@ -126,15 +131,25 @@ class Raw:
         self.table = table
 
     def rows(self, snapshot_id=None):
-        schema, rows = self.table.schema_of(snapshot_id), []
+        schema, rows, deleted = self.table.schema_of(snapshot_id), [], self.deleted(snapshot_id)
         for entry in self.table.entries(snapshot_id):
             path = pathlib.Path(entry.path.removeprefix("file://"))
             columns, file = {}, pq.ParquetFile(path).read()
             for field, column in zip(iceberg_struct(read_footer(path).root, []).fields, file.columns):
                 columns[field.id] = canonical_column(column, field.type)
             nothing = [None] * file.num_rows
-            rows += zip(*(columns.get(field.id, nothing) for field in schema.fields))
+            found = zip(*(columns.get(field.id, nothing) for field in schema.fields))
+            rows += (row for at, row in enumerate(found) if (entry.path, at) not in deleted)
         return rows
+
+    def deleted(self, snapshot_id):
+        """(path, position) of the rows that are deleted. All deletes are taken to be newer than their data files."""
+        found = set()
+        for entry in self.table.deletes(snapshot_id):
+            assert entry.file[101].lower() == "parquet" and not entry.file.get(135), f"not by position: {entry.path}"
+            file = pq.ParquetFile(entry.path.removeprefix("file://")).read()
+            found.update(zip(file["file_path"].to_pylist(), file["pos"].to_pylist()))
+        return found
 
 
 class DuckDb:
@@ -530,7 +545,7 @@ def check_manifests(table):
             *(entry.file.get(key) or {} for key in (125, 128, 110)),
             entry.file.get(132) or [],
         )
-        for entry in table.entries()
+        for entry in [*table.entries(), *table.deletes()]
     }
     for path in sorted(live.keys() | expected.keys()):
         if live.get(path) != expected.get(path):

@@ -2,10 +2,13 @@
 
 import datetime as dt
 import decimal
+import json
 import math
 import pathlib
+import shutil
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table.sorting import NullOrder
 from pyiceberg.table.statistics import StatisticsFile
@@ -20,6 +23,8 @@ from pyiceberg.transforms import (
     YearTransform,
 )
 from pyiceberg.types import LongType, StringType
+
+from iceberg_edit import Avro
 
 UTC = dt.timezone.utc
 
@@ -142,6 +147,60 @@ def partitioned(warehouse, name):
         with table.update_statistics() as update:
             update.set_statistics(statistics)
     return pathlib.Path(table.metadata_location.removeprefix("file://"))
+
+
+def delete_positions(location, positions):
+    """Adds a snapshot to the metadata at `location` that deletes rows of the newest data file by position, as engines do
+    that merge on read. For tables without partitions."""
+    document = json.loads(location.read_text())
+    parent = next(s for s in document["snapshots"] if s["snapshot-id"] == document["current-snapshot-id"])
+    snapshot, sequence = parent["snapshot-id"] + 1, parent["sequence-number"] + 1
+    at, uri = location.parent, f"file://{location.parent}"
+    manifests = copied(parent["manifest-list"], at / "deletes-list.avro")
+    newest = max(manifests.records, key=lambda record: record["sequence_number"])
+    deletes = copied(newest["manifest_path"], at / "deletes.avro")
+    entry = deletes.records[0]
+    columns = [("file_path", pa.string(), 2147483546), ("pos", pa.int64(), 2147483545)]
+    schema = pa.schema([pa.field(name, kind, False, {"PARQUET:field_id": str(id)}) for name, kind, id in columns])
+    rows = [[entry["data_file"]["file_path"]] * len(positions), positions]
+    path = at.parent / "data" / "deletes.parquet"
+    pq.write_table(pa.table(rows, schema=schema), path)
+    entry.update(status=1, snapshot_id=snapshot, sequence_number=None, file_sequence_number=None)
+    optional = ("column_sizes", "value_counts", "null_value_counts", "nan_value_counts", "lower_bounds", "upper_bounds")
+    entry["data_file"].update(dict.fromkeys([*optional, "split_offsets", "sort_order_id"]))
+    size = path.stat().st_size
+    entry["data_file"].update(
+        content=1, file_path=f"file://{path}", record_count=len(positions), file_size_in_bytes=size
+    )
+    deletes.records, deletes.meta["content"] = [entry], "deletes"
+    deletes.write()
+    counts = {f"{kind}_{what}_count": 0 for kind in ("added", "existing", "deleted") for what in ("files", "rows")}
+    counts.update(added_files_count=1, added_rows_count=len(positions))
+    record = {**newest, **counts, "content": 1, "added_snapshot_id": snapshot}
+    record.update(manifest_path=f"{uri}/deletes.avro", manifest_length=deletes.path.stat().st_size)
+    record.update(sequence_number=sequence, min_sequence_number=sequence)
+    manifests.records.insert(0, record)
+    ids = {"snapshot-id": snapshot, "parent-snapshot-id": parent["snapshot-id"], "sequence-number": sequence}
+    manifests.meta.update({key: str(value) for key, value in ids.items()})
+    manifests.write()
+    totals = {key: int(value) for key, value in parent["summary"].items() if key.startswith("total-")}
+    totals["total-files-size"] += size
+    totals.update({"total-delete-files": 1, "total-position-deletes": len(positions)})
+    added = {"added-delete-files": 1, "added-position-delete-files": 1, "added-position-deletes": len(positions)}
+    summary = {"operation": "delete", **{k: str(v) for k, v in {**totals, **added, "added-files-size": size}.items()}}
+    now = document["last-updated-ms"] + 1
+    made = {**ids, "timestamp-ms": now, "manifest-list": f"{uri}/deletes-list.avro", "summary": summary}
+    document["snapshots"].append({**made, "schema-id": document["current-schema-id"]})
+    document["snapshot-log"].append({"snapshot-id": snapshot, "timestamp-ms": now})
+    document["refs"]["main"]["snapshot-id"] = snapshot
+    document.update({"current-snapshot-id": snapshot, "last-sequence-number": sequence, "last-updated-ms": now})
+    location.write_text(json.dumps(document))
+
+
+def copied(source, path):
+    """An Avro file of a table under another name, to be changed."""
+    shutil.copy(source.removeprefix("file://"), path)
+    return Avro(path)
 
 
 def make(home, times=True):

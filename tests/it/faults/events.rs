@@ -2,9 +2,9 @@
 
 use firnline::testing::{Faults, SeededRandomness};
 
-use crate::faults::full;
 use crate::faults::oracle::{check_end, check_swept, entries};
 use crate::faults::rig::{Driver, Happening, MINUTE, Rig, Script};
+use crate::faults::times;
 use crate::world::{HOUR, at};
 
 /// Each file is notified of up to 20 times at random, at any time from when it was written on.
@@ -40,7 +40,7 @@ fn storm(seed: u64) -> Script {
 
 #[test]
 fn events_that_come_again_and_again_in_any_order_change_nothing() {
-    for seed in 0..if full() { 5_000 } else { 100 } {
+    for seed in 0..times(100) {
         let what = format!("seed {seed}");
         let rig = Rig::new(Faults::none());
         let script = storm(seed);

@@ -18,6 +18,13 @@ fn every(stride: usize) -> usize {
     if full() { 1 } else { stride }
 }
 
+/// How many schedules where `count` are tried on every change: 50 times as many with `FIRNLINE_FULL=1`, or as many
+/// times as `FIRNLINE_TIMES` says.
+fn times(count: u64) -> u64 {
+    let asked = std::env::var("FIRNLINE_TIMES").ok().map(|value| value.parse().unwrap());
+    count * asked.unwrap_or(if full() { 50 } else { 1 })
+}
+
 fn full() -> bool {
     std::env::var_os("FIRNLINE_FULL").is_some_and(|value| value == "1")
 }

@@ -14,9 +14,9 @@ use futures::executor::block_on;
 use futures::future::{Either, LocalBoxFuture, select};
 use futures::stream::FuturesUnordered;
 
-use crate::faults::full;
 use crate::faults::oracle::check_end;
 use crate::faults::rig::{DAY, Driver, Flag, Happening, MINUTE, Rig, Script};
+use crate::faults::times;
 use crate::world::{HOUR, at};
 
 /// Messages that are waiting; one that is not acknowledged comes back.
@@ -198,7 +198,7 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
             let seed = seed.parse().unwrap();
             seed..seed + 1
         }
-        Err(_) => 0..if full() { count * 50 } else { count },
+        Err(_) => 0..times(count),
     }
 }
 

@@ -4,27 +4,19 @@ use std::sync::Arc;
 
 use firnline::arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray};
 use firnline::arrow::datatypes::{DataType, TimeUnit};
-use firnline::iceberg::{IcebergOptions, IcebergTables};
-use firnline::object_store::path::Path;
-use firnline::object_store::{ObjectStore, ObjectStoreExt};
+use firnline::iceberg::IcebergOptions;
 use firnline::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use firnline::{CompactorBuilder, ObjectEvent, Place, TableFormat};
 use futures::executor::block_on;
 use serde_json::json;
 
-use super::support::{get, metadata, put};
-use crate::merge::support::encode;
+use super::support::{compacted, get, metadata, put};
 use crate::table_log;
-use crate::world::{HOUR, World, at, work_until};
+use crate::world::World;
 
 /// Appends a source in nanoseconds to a table whose column is of a type: the type and the values of its files, and the
 /// reasons for which sources have been set aside.
 fn appended(version: u8, column: &str, option: u8, nanos: &[i64]) -> (Vec<(DataType, Vec<i64>)>, Vec<String>) {
-    let mut world = World::new();
-    world.options = world
-        .options
-        .with_target_format(TableFormat::Iceberg)
-        .with_min_files_to_compact(1);
+    let world = World::new();
     let mut table = metadata();
     table["format-version"] = json!(version);
     if version == 3 {
@@ -42,26 +34,12 @@ fn appended(version: u8, column: &str, option: u8, nanos: &[i64]) -> (Vec<(DataT
             Arc::new(TimestampNanosecondArray::from(nanos.to_vec())) as ArrayRef,
         ),
     ]);
-    let bytes = encode(&rows.unwrap(), parquet_properties());
-    let key = format!("data/users/{HOUR}-w1-0.parquet");
-    let event = ObjectEvent::created(key.clone()).with_size(bytes.len() as u64);
-    block_on(world.bucket.put(&Path::from(key), bytes.into())).unwrap();
-    let place = |url: &str, store: &Arc<dyn ObjectStore>| Place::new(url, Arc::clone(store), "").unwrap();
-    let tables = Arc::clone(&world.tables);
-    let options = IcebergOptions::default().with_format_version(option);
-    let builder = CompactorBuilder::new(
-        place("mem://bucket", &world.bucket),
-        place("mem://control", &world.control),
-        IcebergTables::new("mem://tables", tables, Path::default(), options),
-        Arc::clone(&world.state),
-        world.options.clone(),
+    let reasons = compacted(
+        &world,
+        IcebergOptions::default().with_format_version(option),
+        &[rows.unwrap()],
     );
-    let now = at(HOUR + 3_600_000);
-    let mut compactor = block_on(builder.open(now)).unwrap();
-    assert!(block_on(compactor.handle_events(&[event], now)).all_saved());
-    work_until(&mut compactor, now, now + 12 * 3_600_000);
-    let set_aside = compactor.status(now + 12 * 3_600_000).quarantine.files;
-    let reasons = set_aside.iter().map(|file| format!("{:?}", file.reason)).collect();
+    let reasons = reasons.into_iter().map(|(_, reason)| format!("{reason:?}")).collect();
     let files = table_log::iceberg_live_files(&world.tables, "users");
     let files = files.iter().map(|path| {
         let bytes = block_on(get(&world.tables, path.as_ref()));
@@ -76,10 +54,6 @@ fn appended(version: u8, column: &str, option: u8, nanos: &[i64]) -> (Vec<(DataT
         (times.data_type().clone(), values)
     });
     (files.collect(), reasons)
-}
-
-fn parquet_properties() -> firnline::parquet::file::properties::WriterProperties {
-    firnline::parquet::file::properties::WriterProperties::default()
 }
 
 #[test]

@@ -15,13 +15,16 @@ use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
 use firnline::parquet::file::properties::WriterProperties;
 use firnline::{
-    AttemptId, CommitOutcome, DataFile, ErrorKind, LaneId, MergeOptions, MergeTarget, ParquetMerger, PlanHash, Seq,
-    SortField, TableChange, TableCommit, TableLayout, TableSink, Timestamp,
+    AttemptId, CommitOutcome, DataFile, ErrorKind, LaneId, MergeOptions, MergeTarget, ParquetMerger, PlanHash,
+    QuarantineReason, Seq, SortField, TableChange, TableCommit, TableLayout, TableSink, Timestamp,
 };
 use futures::executor::block_on;
 use serde_json::json;
 
-use crate::merge::support::{encode, input};
+use super::support::{compacted, get, metadata, put};
+use crate::merge::support::{decode, encode, input};
+use crate::table_log;
+use crate::world::HOUR;
 
 const LOCATION: &str = "mem://tables/users";
 
@@ -338,4 +341,42 @@ fn a_transform_that_is_not_known_is_refused_by_name_before_anything_is_uploaded(
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("geohash[4]"), "{error}");
     });
+}
+
+#[test]
+fn a_source_with_a_row_in_no_partition_is_set_aside_and_the_others_are_committed() {
+    let long = |values: &[i64]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+    let source =
+        |ids: &[i64], values: &[i64]| RecordBatch::try_from_iter([("id", long(ids)), ("value", long(values))]).unwrap();
+    let sources = [
+        source(&[1, 4, 7], &[-10, 5, 12_345]),
+        source(&[2, 5, 8], &[0, i64::MIN, 3]),
+        source(&[3, 6, 9], &[i64::MIN + 808, 1, i64::MAX]),
+        source(&[10], &[i64::MIN + 807]),
+    ];
+    let world = crate::world::World::new();
+    let mut table = metadata();
+    table["schemas"][0]["fields"][1] = json!({"id": 2, "name": "value", "required": false, "type": "long"});
+    table["partition-specs"][0]["fields"] =
+        json!([{"source-id": 2, "field-id": 1000, "name": "p", "transform": "truncate[1000]"}]);
+    block_on(put(&world.tables, "users/metadata/v1.metadata.json", table.to_string()));
+    let set_aside = compacted(&world, IcebergOptions::default(), &sources);
+    let no_partition = |value: i64| QuarantineReason::NoPartition {
+        detail: format!("value out of range of its partition. value=`{value}` type=`long`"),
+    };
+    let key = |writer: usize| format!("data/users/{HOUR}-w{writer}-0.parquet");
+    assert_eq!(
+        set_aside,
+        [(key(1), no_partition(i64::MIN)), (key(3), no_partition(i64::MIN + 807))]
+    );
+    let mut ids: Vec<i64> = Vec::new();
+    for path in table_log::iceberg_live_files(&world.tables, "users") {
+        for batch in decode(block_on(get(&world.tables, path.as_ref()))) {
+            let column = batch.column_by_name("id").unwrap();
+            ids.extend(column.as_any().downcast_ref::<Int64Array>().unwrap().values());
+        }
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 3, 4, 6, 7, 9]);
+    assert_eq!(world.sources(), [key(1), key(3)]);
 }

@@ -4,18 +4,27 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use firnline::arrow::array::RecordBatch;
 use firnline::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use firnline::iceberg::{FileSystemCatalog, IcebergOptions, IcebergSink};
+use firnline::iceberg::{FileSystemCatalog, IcebergOptions, IcebergSink, IcebergTables};
 use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
 };
-use firnline::{AttemptId, DataFile, LaneId, PlanHash, Seq, TableChange, TableCommit, Timestamp};
+use firnline::parquet::file::properties::WriterProperties;
+use firnline::{
+    AttemptId, CompactorBuilder, DataFile, LaneId, ObjectEvent, Place, PlanHash, QuarantineReason, Seq, SortField,
+    TableChange, TableCommit, TableFormat, Timestamp,
+};
 use futures::TryStreamExt;
+use futures::executor::block_on;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
+
+use crate::merge::support::encode;
+use crate::world::{HOUR, World, at, work_until};
 
 pub(super) const LOCATION: &str = "mem://tables/users";
 pub(super) const LANE: LaneId = LaneId::from_u128(7);
@@ -114,6 +123,41 @@ pub(super) async fn listing(store: &Store) -> Vec<(String, Option<String>, u64)>
 /// Their paths alone.
 pub(super) async fn paths(store: &Store) -> Vec<String> {
     listing(store).await.into_iter().map(|(path, ..)| path).collect()
+}
+
+/// Compacts sources, one of each writer, that are sorted by their column `id`, into the table `users` of a world: the
+/// keys that have been set aside, and why.
+pub(super) fn compacted(
+    world: &World,
+    options: IcebergOptions,
+    sources: &[RecordBatch],
+) -> Vec<(String, QuarantineReason)> {
+    let place = |url: &str, store: &Store| Place::new(url, Arc::clone(store), "").unwrap();
+    let mut settings = world.options.clone();
+    settings = settings
+        .with_target_format(TableFormat::Iceberg)
+        .with_min_files_to_compact(1);
+    let builder = CompactorBuilder::new(
+        place("mem://bucket", &world.bucket),
+        place("mem://control", &world.control),
+        IcebergTables::new("mem://tables", Arc::clone(&world.tables), Path::default(), options),
+        Arc::clone(&world.state),
+        settings.with_sort_order(vec![SortField::ascending("id")]),
+    );
+    let (now, end) = (at(HOUR + 3_600_000), at(HOUR + 13 * 3_600_000));
+    let mut compactor = block_on(builder.open(now)).unwrap();
+    let event = |(writer, rows): (usize, &RecordBatch)| {
+        let bytes = encode(rows, WriterProperties::default());
+        let key = format!("data/users/{HOUR}-w{writer}-0.parquet");
+        let event = ObjectEvent::created(key.clone()).with_size(bytes.len() as u64);
+        block_on(put(&world.bucket, &key, bytes));
+        event
+    };
+    let events: Vec<_> = sources.iter().enumerate().map(event).collect();
+    assert!(block_on(compactor.handle_events(&events, now)).all_saved());
+    work_until(&mut compactor, now, end);
+    let set_aside = compactor.status(end).quarantine.files.into_iter();
+    set_aside.map(|file| (file.key.to_string(), file.reason)).collect()
 }
 
 /// What somebody else does right before an object is put, and how it is put.
