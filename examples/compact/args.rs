@@ -6,7 +6,7 @@ use clap::{ArgGroup, Parser, ValueEnum};
 use firnline::{Codec, Error, FileNameParser, ObjectKey, Options, SortField, TableFormat, Timestamp, ValidOptions};
 use percent_encoding::percent_decode_str;
 
-use crate::support::arguments::{bytes, codec, sort_field};
+use crate::command::arguments::{bytes, codec, sort_field};
 use crate::support::resolved;
 
 /// Compacts the small Parquet files of many writers into one table per namespace, exactly once.

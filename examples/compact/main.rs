@@ -6,6 +6,8 @@
 //! ```
 
 mod args;
+#[path = "../support/command/mod.rs"]
+mod command;
 mod feed;
 mod interrupt;
 mod report;
@@ -35,7 +37,7 @@ use args::{Args, Format};
 use feed::{Batch, Feed};
 use interrupt::Interrupt;
 use report::Report;
-use support::ending::{failed, put, quietly, refuse};
+use command::ending::{failed, put, quietly, refuse};
 use support::{SystemClock, directory, directory_as_it_is, resolved};
 
 /// A failed step is tried again this often before the command gives up.
@@ -210,9 +212,13 @@ impl Host<'_> {
 
     /// Takes in what there is, and does what is due.
     async fn once(&mut self, compactor: &mut Compactor, feed: Option<Feed>) -> Result<()> {
+        let mut listed = Ok(());
         match feed {
             None => {
-                compactor.reconcile(self.clock.now()).await?;
+                listed = compactor.reconcile(self.clock.now()).await.map(|_| ());
+                if listed.as_ref().is_err_and(Error::is_retryable) {
+                    return listed;
+                }
             }
             Some(mut feed) => {
                 while let Some(batch) = self.unless_interrupted(feed.next()).await {
@@ -226,7 +232,8 @@ impl Host<'_> {
         if self.args.drain {
             compactor.drain(None);
         }
-        self.finish(compactor).await
+        self.finish(compactor).await?;
+        listed
     }
 
     /// Takes in what comes and does what becomes due, until the events end.
@@ -237,7 +244,7 @@ impl Host<'_> {
             self.report.errors.clear();
             if feed.is_none() {
                 match compactor.reconcile(self.clock.now()).await {
-                    Err(error) if !error.is_retryable() => return Err(error),
+                    Err(error) if !error.is_retryable() && error.kind() != ErrorKind::Invalid => return Err(error),
                     Err(error) => self.say(&format!("failed: {}", error.chain())),
                     Ok(_) if std::mem::take(&mut to_drain) => compactor.drain(None),
                     Ok(_) => {}

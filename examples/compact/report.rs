@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use firnline::{Compactor, FileNameParser, JobReport, Namespace, NotSourceFile, ObjectKey, SortField, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::arguments::reason;
+use crate::command::arguments::reason;
 
 /// What was done, gathered while it is done.
 #[derive(Debug, Default)]

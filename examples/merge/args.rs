@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use firnline::{Codec, MergeOptions, SortField};
 
-use crate::support::arguments::{bytes, codec, sort_field};
+use crate::command::arguments::{bytes, codec, sort_field};
 use crate::support::resolved;
 
 /// Merges Parquet files, each sorted by the key, into few large ones, inside a budget of memory.

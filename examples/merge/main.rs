@@ -6,6 +6,8 @@
 //! ```
 
 mod args;
+#[path = "../support/command/mod.rs"]
+mod command;
 mod inputs;
 mod report;
 #[path = "../support/mod.rs"]
@@ -30,8 +32,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use args::Args;
 use inputs::Inputs;
 use report::{Progress, Report};
-use support::arguments::reason;
-use support::ending::{failed, put, quietly, refuse};
+use command::arguments::reason;
+use command::ending::{failed, put, quietly, refuse};
 
 /// Why there is no output.
 #[derive(Debug)]

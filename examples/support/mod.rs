@@ -1,7 +1,4 @@
-//! What a host brings: a clock, places on the local file system, and what commands have in common.
-
-pub(crate) mod arguments;
-pub(crate) mod ending;
+//! What a host brings: a clock, and places on the local file system.
 
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};

@@ -34,9 +34,9 @@ impl Compactor {
     ///
     /// # Errors
     ///
-    /// `Unavailable` when the bucket or the state store does not answer; call it again. What else was listed has been
-    /// taken in: an object that the store cannot name (a directory may hold any bytes as names) holds up only its own
-    /// namespace, if that has yet to be listed for the first time.
+    /// `Unavailable` when the bucket or the state store does not answer; call it again. `Invalid` when the
+    /// store cannot name an object (a directory may hold any bytes as names): all others have been taken in, unless the
+    /// store itself ends there. Only a namespace whose state was lost waits until it can be listed as a whole.
     pub async fn reconcile(&mut self, now: Timestamp) -> Result<Reconciled> {
         self.writable()?;
         self.listing = true;

@@ -461,6 +461,24 @@ def events(home):
 
 
 @scenario
+def a_name_that_is_none(home):
+    """a file whose name the store cannot tell is an error that stops nothing"""
+    for namespace in ("aardvark", "users", "zebra"):
+        home.write(namespace)
+    strange = home.bucket / "data/users/x\ty.tmp"
+    strange.write_bytes(b"")
+    for _ in range(2):
+        document = home.json("--drain", expect=FAILED)
+        assert "illegal character" in " ".join(document["errors"]), document
+        for namespace in ("aardvark", "users", "zebra"):
+            home.check(namespace)
+        home.write("users")
+    strange.unlink()
+    home.run("--drain")
+    home.check("users")
+
+
+@scenario
 def corrupt_and_repaired(home):
     """a corrupt file is set aside; repaired under its key it is judged anew, released or just listed"""
     for number, release in enumerate([True, False]):
