@@ -1,7 +1,7 @@
 """Reads Iceberg tables with Spark and the reference implementation in Java, and compares their rows and filters.
 
     python3 -m venv venv && venv/bin/pip install -r tests/interop/requirements-spark.txt
-    venv/bin/python tests/interop/spark_read.py [--jars-dir DIR] [--hadoop] TABLE...
+    venv/bin/python tests/interop/spark_read.py [--jars-dir DIR] [--hadoop] [--parted] TABLE...
 
 For each TABLE, a directory or metadata file: the rows of each snapshot, and for each primitive column the counts under
 filters at, just below and just above each bound against counts over a full scan by Spark. Prints a line for each
@@ -10,9 +10,11 @@ Central into DIR, by default ~/.cache/firnline-jars, and its checksum is compare
 
 Tables are loaded with `spark.read.format('iceberg').load(metadata file)`. With --hadoop a table is also loaded as one of
 a HadoopCatalog, which finds the newest version by `version-hint.text` and the names `v{N}.metadata.json`; then its
-directory must be as the catalog expects: WAREHOUSE/NAMESPACE/NAME.
+directory must be as the catalog expects: WAREHOUSE/NAMESPACE/NAME. With --parted there are filters only on the columns
+that a table was ever partitioned by, or on the first one if there are none.
 
-What Spark cannot do, and is therefore not compared: tables with a column of type time, which it refuses; filters on
+What Spark cannot do, and is therefore not compared: tables with a column of type time, which it refuses; tables that
+are partitioned by identity of a fixed, at whose snapshots by PyIceberg it fails (they are skipped); filters on
 fixed; NaN, which it takes for greater than all numbers (filters exclude it); filters around 0.0, as bounds of -0.0 and
 0.0 differ in Java but not in Spark; filters on uuid, whose bounds Java compares by signed halves, and so loses rows.
 """
@@ -89,6 +91,10 @@ class Spark:
             spark.conf.set(f"spark.sql.catalog.{self.catalog}.type", "hadoop")
             spark.conf.set(f"spark.sql.catalog.{self.catalog}.warehouse", str(warehouse))
 
+    @staticmethod
+    def can_read(table):
+        return not any(FIXED.match(leaf.field.type) and "identity" in table.transforms(leaf) for leaf in table.columns)
+
     def frame(self, snapshot_id=None):
         reader = self.spark.read.format("iceberg")
         reader = reader.option("snapshot-id", snapshot_id) if snapshot_id else reader
@@ -114,10 +120,10 @@ class Spark:
         compared = [f"{name} {operator} {value}{number}" for value in values for operator in operators]
         return [*compared, f"{name} is null", f"{name} is not null"]
 
-    def check_filters(self, operators):
+    def check_filters(self, operators, columns=None):
         """As `iceberg_readers.check_filters`, with one job for all filters of a column."""
         copied, wrong, tried = self.spark.createDataFrame(self.frame().toArrow()).cache(), [], 0
-        for leaf in filter(self.can_filter, self.table.columns):
+        for leaf in filter(self.can_filter, columns or self.table.columns):
             conditions = self.conditions(leaf, operators)
             try:
                 expected = list(copied.selectExpr(*(f"count_if({condition})" for condition in conditions)).first())
@@ -158,12 +164,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jars-dir", type=pathlib.Path, default=pathlib.Path.home() / ".cache" / "firnline-jars")
     parser.add_argument("--hadoop", action="store_true", help="also as tables of a HadoopCatalog")
+    parser.add_argument("--parted", action="store_true", help="filters on the columns of partitions only")
     parser.add_argument("--operators", type=lambda text: text.split(","), default=("<", "=", ">"))
     parser.add_argument("tables", nargs="+", metavar="TABLE")
     args = parser.parse_args()
     spark, wrong = session(runtime(args.jars_dir)), []
     for path in map(pathlib.Path, args.tables):
         table = Table(path.parent.parent, path) if path.is_file() else Table(path)
+        if not Spark.can_read(table):
+            print(f"skip  {path.name}", flush=True)
+            continue
+        parted = [leaf for leaf in table.columns if table.transforms(leaf)] or table.columns[:1]
         for hadoop in (False, True) if args.hadoop else (False,):
             reader = Spark(spark, table, hadoop)
             found = check_rows(table, reader)
@@ -173,7 +184,7 @@ def main():
             )
             wrong += found
             if not hadoop:
-                tried, found = reader.check_filters(args.operators)
+                tried, found = reader.check_filters(args.operators, parted if args.parted else None)
                 print(
                     f"{'FAIL' if found else 'ok  '}  {path.name}: {reader.name} counts under {tried} filters",
                     flush=True,
