@@ -36,8 +36,7 @@ pub(crate) struct Args {
     /// The format version of Iceberg tables that are created
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(2..=3))]
     pub(crate) iceberg_version: u8,
-    /// The columns by which every file is sorted, nulls last, such as ts,id; -ts descends, nulls still last. Absent:
-    /// files are concatenated
+    /// Columns by which every file is sorted: ts,id; -ts descends; nulls last in both. Absent: concatenated
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,
     /// The length of a time window
@@ -73,7 +72,7 @@ pub(crate) struct Args {
     /// Do all that is ready now, retries and reclaims included, then exit (the default)
     #[arg(long)]
     pub(crate) once: bool,
-    /// Go on until interrupted (a second time: at once), or until the events end and nothing is left to do
+    /// Go on until interrupted, or until the events end and nothing is left to do
     #[arg(long)]
     pub(crate) watch: bool,
     /// Compact all that is pending, ready or not

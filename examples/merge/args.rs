@@ -19,8 +19,7 @@ use crate::support::resolved;
 #[derive(Debug, Parser)]
 #[command(name = "merge", verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The columns by which every file is sorted, nulls last, such as ts,id; -ts descends, nulls still last. Absent:
-    /// files are concatenated
+    /// Columns by which every file is sorted: ts,id; -ts descends; nulls last in both. Absent: concatenated
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,
     /// The directory of the outputs; made if it is not there
