@@ -34,10 +34,10 @@ use futures_timer::Delay;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use args::{Args, Format};
+use command::ending::{failed, put, quietly, refuse};
 use feed::{Batch, Feed};
 use interrupt::Interrupt;
 use report::Report;
-use command::ending::{failed, put, quietly, refuse};
 use support::{SystemClock, directory, directory_as_it_is, resolved};
 
 /// A failed step is tried again this often before the command gives up.

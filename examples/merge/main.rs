@@ -30,10 +30,10 @@ use futures::executor::{ThreadPool, block_on};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use args::Args;
-use inputs::Inputs;
-use report::{Progress, Report};
 use command::arguments::reason;
 use command::ending::{failed, put, quietly, refuse};
+use inputs::Inputs;
+use report::{Progress, Report};
 
 /// Why there is no output.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::merge::{SourceError, read_footer};
 use crate::naming::{ETag, Namespace, ObjectKey, SourceFile};
 use crate::quarantine::QuarantineReason;
 use crate::sink::{
-    CommitOutcome, Confirmation, Decision, Outcome, Table, TableChange, TableCommit, TableSink, TableState,
+    CommitOutcome, Confirmation, Decision, Marker, Outcome, Table, TableChange, TableCommit, TableSink, TableState,
 };
 use crate::time::Timestamp;
 use crate::window::WindowSizes;
@@ -119,11 +119,16 @@ impl Compactor {
         let mut planned: BTreeMap<ObjectKey, Vec<Planned>> = BTreeMap::new();
         let mut settled: BTreeMap<ObjectKey, Vec<SettledSource>> = BTreeMap::new();
         let mut whole = !strangers;
+        let mut adopted = adopted_rows(why, &table);
         match &mut ground.register {
             Some(register) => {
                 register.salvage().await?;
                 whole &= is_whole(register, &table);
-                whole &= read_plans(register, sink, &table, why, &mut planned).await?;
+                let read = read_plans(register, sink, &table, why, &mut planned).await?;
+                whole &= read.all;
+                if read.rolled_back && adopted == Told::InTable {
+                    adopted = Told::Unknown;
+                }
                 match register.all_settled().await? {
                     Some(all) => all
                         .into_iter()
@@ -153,7 +158,9 @@ impl Compactor {
             let before = settled.remove(&file.key).unwrap_or_default();
             let of_content = before.iter().find(|s| Some(&s.etag) == file.etag.as_ref());
             let told = match of_content.map(|s| s.verdict) {
-                Some(Verdict::InTable) => Told::InTable,
+                // What a table had cannot be in one that is not there.
+                _ if adopted == Told::NotIn => Told::NotIn,
+                Some(Verdict::InTable) => adopted,
                 Some(Verdict::Unknown) if of_key.is_empty() => Told::Unknown,
                 Some(Verdict::Unknown) | None => self.told_of(&file, &of_key, whole).await?,
             };
@@ -388,23 +395,48 @@ async fn decided(sink: &dyn TableSink, lane: LaneId) -> Result<TableState> {
     sink.decided(lane).await.map_err(|e| Error::from(table_error(e)))
 }
 
-/// Reads what was planned, and what became of it. Whether all of it could be read.
+/// Whether the rows that were in the table when its lane began are in it still.
+fn adopted_rows(why: Why, table: &TableState) -> Told {
+    match (why, &table.table, &table.decided) {
+        (Why::Adopt, ..) => Told::InTable,
+        (Why::Replay, None, _) => Told::NotIn,
+        // The entry of the lane is there, and what was before it.
+        (Why::Replay, Some(_), Some(decided)) if decided.entry.is_some() => Told::InTable,
+        (Why::Replay, Some(_), _) => Told::Unknown,
+    }
+}
+
+/// What has been read of a register.
+struct PlansRead {
+    /// Nothing was missing.
+    all: bool,
+    /// The table knows of entries whose rows it does not have: it was set back to an earlier state, which may be one
+    /// from before the lane.
+    rolled_back: bool,
+}
+
+/// Reads what was planned, and what became of it.
 async fn read_plans(
     register: &Register,
     sink: &dyn TableSink,
     table: &TableState,
     why: Why,
     planned: &mut BTreeMap<ObjectKey, Vec<Planned>>,
-) -> Result<bool> {
-    let mut all = true;
+) -> Result<PlansRead> {
+    let mut read = PlansRead {
+        all: true,
+        rolled_back: false,
+    };
+    let marker = table.decided.as_ref().map(|decided| decided.marker);
     let seqs: Vec<Seq> = register.plans().map(|(seq, _)| seq).collect();
     for seq in seqs {
-        let told = tell(sink, register, table, seq, why).await?;
+        let (told, is_void) = tell(sink, register, table, seq, why).await?;
+        read.rolled_back |= told == Told::NotIn && !is_void && marker.is_some_and(|marker| marker.seq >= seq);
         let plan = match register.load_plan(seq).await {
             Ok(plan) => plan,
             // Nobody knows what a plan object held that is gone or wrong.
             Err(error) if error.is_lost() => {
-                all &= told == Told::NotIn;
+                read.all &= told == Told::NotIn;
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -417,26 +449,39 @@ async fn read_plans(
             });
         }
     }
-    Ok(all)
+    Ok(read)
 }
 
-/// Whether the rows of a plan count as in the table.
-async fn tell(sink: &dyn TableSink, register: &Register, table: &TableState, seq: Seq, why: Why) -> Result<Told> {
+/// Whether the rows of a plan count as in the table, and whether it is known to be void.
+async fn tell(
+    sink: &dyn TableSink,
+    register: &Register,
+    table: &TableState,
+    seq: Seq,
+    why: Why,
+) -> Result<(Told, bool)> {
+    let by_marker = |was_decided| {
+        let is_void = |m: &Marker| m.seq == seq && m.outcome == Outcome::Void;
+        let is_void = table.decided.as_ref().is_some_and(|decided| is_void(&decided.marker));
+        (by_marker(register, table, seq, was_decided), is_void)
+    };
     let decision = match register.decision_of(seq).await {
         Ok(decision) => decision,
-        Err(error) if error.is_lost() => return Ok(by_marker(register, table, seq, why == Why::Adopt)),
+        Err(error) if error.is_lost() => return Ok(by_marker(why == Why::Adopt)),
         Err(error) => return Err(error.into()),
     };
     let Some(Decision { outcome, .. }) = &decision else {
-        return Ok(by_marker(register, table, seq, false));
+        return Ok(by_marker(false));
     };
     match (outcome, why, &decision) {
-        (Outcome::Data, Why::Adopt, _) => Ok(Told::InTable),
+        (Outcome::Data, Why::Adopt, _) => Ok((Told::InTable, false)),
         (Outcome::Data, Why::Replay, Some(decision)) if table.table.is_some() => {
             let confirmed = sink.confirm(decision).await? == Confirmation::Confirmed;
-            Ok(if confirmed { Told::InTable } else { Told::NotIn })
+            let told = if confirmed { Told::InTable } else { Told::NotIn };
+            Ok((told, false))
         }
-        (Outcome::Void, _, _) | (Outcome::Data, Why::Replay, _) => Ok(Told::NotIn),
+        (Outcome::Void, _, _) => Ok((Told::NotIn, true)),
+        (Outcome::Data, Why::Replay, _) => Ok((Told::NotIn, false)),
     }
 }
 

@@ -121,6 +121,16 @@ fn stands_still(rig: &Rig, rest: &Script, expected: &str) -> Compactor {
     driver.compactor.unwrap()
 }
 
+/// The host after a notification that tells nothing new.
+fn woken(rig: &Rig, rest: &Script) -> Compactor {
+    let mut driver = Driver::new(rig, rest.clone());
+    driver.script.steps.clear();
+    let known = rig.truth.sources().pop().unwrap();
+    driver.queue.push(ObjectEvent::created(known));
+    driver.until(rig.now() + 1);
+    driver.compactor.unwrap()
+}
+
 /// Goes on after a door with the rest of the script, to the end.
 fn go_on(rig: &Rig, rest: Script, compactor: Compactor) -> (Status, Script) {
     rig.halts.lock().unwrap().clear();
@@ -259,13 +269,27 @@ fn rows_of_commit(rig: &Rig, commit: &str) -> Vec<crate::world::Row> {
 
 #[test]
 fn a_table_that_was_dropped_halts_the_lane_and_replay_makes_it_anew() {
-    for minutes in MOMENTS {
-        let what = format!("dropped after {minutes} minutes");
+    for (minutes, adopted) in MOMENTS
+        .into_iter()
+        .flat_map(|minutes| [(minutes, false), (minutes, true)])
+    {
+        let what = format!("dropped after {minutes} minutes, adopted before: {adopted}");
         let rig = Rig::new(Faults::none());
         let rest = run_until(&rig, minutes);
+        if adopted {
+            // What is left of the bucket counts as in the table from now on: as long as there is one.
+            let mut compactor = woken(&rig, &rest);
+            let door = block_on(compactor.adopt(&users())).unwrap();
+            let _ = block_on(compactor.go_through(door, rig.now())).unwrap();
+        }
         wipe(&rig.truth, |world| world.tables.clone(), NAMESPACE);
         let there = rig.truth.sources();
-        let mut compactor = stands_still(&rig, &rest, "table rolled back");
+        let mut compactor = if adopted {
+            // Without a plan it has not looked at the table yet.
+            woken(&rig, &rest)
+        } else {
+            stands_still(&rig, &rest, "table rolled back")
+        };
         let door = block_on(compactor.replay(&users())).unwrap();
         let _ = block_on(compactor.go_through(door, rig.now())).unwrap();
         let (status, script) = go_on(&rig, rest, compactor);
