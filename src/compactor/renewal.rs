@@ -205,7 +205,8 @@ impl Compactor {
         Ok(match () {
             () if any(Told::InTable) => Told::InTable,
             () if any(Told::Unknown) => Told::Unknown,
-            () if same.is_empty() && !whole => Told::Unknown,
+            // A plan that is not known, or of a lane that is not, may have had it as well.
+            () if !whole => Told::Unknown,
             () => Told::NotIn,
         })
     }
