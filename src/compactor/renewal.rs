@@ -33,6 +33,8 @@ pub(super) struct Renewal {
     /// Whether something of the lanes before is gone, so that nobody knows what they have put into the table.
     strangers: bool,
     table_there: bool,
+    /// The table is gone or was set back: what an operator has found in it may not be there any more.
+    rolled_back: bool,
     pub(super) in_table: Vec<SourceFile>,
     pub(super) unknown: Vec<SourceFile>,
     pub(super) pending: usize,
@@ -148,6 +150,7 @@ impl Compactor {
             supersedes: supersedes.into_iter().collect(),
             strangers,
             table_there: table.table.is_some(),
+            rolled_back: adopted != Told::InTable,
             in_table: Vec::new(),
             unknown: Vec::new(),
             pending: 0,
@@ -339,7 +342,11 @@ impl Compactor {
         }
         let register = Register::open(&shared.control, &namespace, manifest.lane).await?;
         settle(&register, &renewal, manifest.window_size_ms).await?;
-        let discarded = self.discarded_before(&namespace, proposed.lane).await?;
+        let mut discarded = self.discarded_before(&namespace, proposed.lane).await?;
+        if renewal.rolled_back {
+            // Discarded for being in the table already.
+            discarded.retain(|entry| !matches!(entry.reason, QuarantineReason::BelowBoundary { .. }));
+        }
         manifest::replace(&shared.control, &manifest).await?;
         self.reopen(&namespace, now).await?;
         let Some(lane) = self.lanes.get_mut(&namespace).and_then(LaneSlot::open_mut) else {

@@ -11,7 +11,7 @@ use crate::faults::every;
 use crate::faults::oracle::{check_always, check_end, entries};
 use crate::faults::rig::{DAY, Driver, MINUTE, NAMESPACE, Rig, Script, end, poll_through};
 use crate::table_log;
-use crate::world::{HOUR, World, at};
+use crate::world::{HOUR, Row, World, at};
 
 /// The jobs of a whole run without trouble.
 fn jobs() -> usize {
@@ -297,28 +297,48 @@ fn a_table_that_was_dropped_halts_the_lane_and_replay_makes_it_anew() {
             status.halts.is_empty() && status.windows.is_empty(),
             "{what}: {status:#?}"
         );
-        // What was still in the bucket, and what came later.
-        let written_later = |key: &String| {
-            let minute = key
-                .split('/')
-                .next_back()
-                .unwrap()
-                .split('-')
-                .next()
-                .unwrap()
-                .parse::<i64>()
-                .unwrap();
-            (minute - HOUR) / MINUTE > minutes || (key.contains("w3-1") && minutes < 130)
-        };
-        let mut expected: Vec<_> = script
-            .sources
-            .iter()
-            .filter(|source| !source.corrupt && (there.contains(&source.key) || written_later(&source.key)))
-            .flat_map(|source| source.rows.clone())
-            .collect();
-        expected.sort();
+        let expected = rows_there(&script, &there, minutes);
         assert_eq!(rig.truth.table_rows(NAMESPACE), expected, "{what}");
     }
+}
+
+/// The rows of what was still in the bucket after so many minutes, and of what came later.
+fn rows_there(script: &Script, there: &[String], minutes: i64) -> Vec<Row> {
+    let written_later = |key: &String| {
+        let name = key.split('/').next_back().unwrap();
+        let millis = name.split('-').next().unwrap().parse::<i64>().unwrap();
+        (millis - HOUR) / MINUTE > minutes || (key.contains("w3-1") && minutes < 130)
+    };
+    let sources = script.sources.iter().filter(|source| !source.corrupt);
+    let mut rows: Vec<_> = sources
+        .filter(|source| there.contains(&source.key) || written_later(&source.key))
+        .flat_map(|source| source.rows.clone())
+        .collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn what_was_discarded_as_being_in_a_table_is_put_in_again_when_that_is_gone() {
+    let minutes = 100;
+    let rig = Rig::new(Faults::none());
+    let rest = run_until(&rig, minutes);
+    wipe(&rig.truth, |world| world.control.clone(), "");
+    rig.state.wipe();
+    let mut compactor = stands_still(&rig, &rest, "plan register lost");
+    let door = block_on(compactor.adopt(&users())).unwrap();
+    let _ = block_on(compactor.go_through(door, rig.now())).unwrap();
+    let there = rig.truth.sources();
+    for key in &there {
+        let door = compactor.discard(&ObjectKey::new(key.clone())).unwrap();
+        let _ = block_on(compactor.go_through(door, rig.now())).unwrap();
+    }
+    wipe(&rig.truth, |world| world.tables.clone(), NAMESPACE);
+    let door = block_on(compactor.replay(&users())).unwrap();
+    let _ = block_on(compactor.go_through(door, rig.now())).unwrap();
+    let (status, script) = go_on(&rig, rest, compactor);
+    assert!(status.halts.is_empty(), "{status:#?}");
+    assert_eq!(rig.truth.table_rows(NAMESPACE), rows_there(&script, &there, minutes));
 }
 
 #[test]
