@@ -863,10 +863,11 @@ def interrupted_twice(home):
         home.write("users", seq=n, rows=200_000)
     process = subprocess.Popen(home.arguments("--grace", "1h"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     began = time.monotonic()
-    while not (home.tables / "users").exists() and time.monotonic() - began < 20:
-        time.sleep(0.01)
+    # The merge has begun once its plan is there.
+    while not list(home.control.glob("lanes/users/*/plans/*.json")) and time.monotonic() - began < 20:
+        time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.05)
+    time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, told = process.communicate(timeout=30)
     assert process.returncode == 130 and told == "" and "plans committed" not in out, (process.returncode, told, out)
