@@ -115,6 +115,7 @@ impl Format {
         (group, index): (usize, usize),
     ) -> Result<BoxFuture<'static, Result<Vec<ArrowColumnChunk>, MergeError>>, MergeError> {
         let ended = match column {
+            ColumnRows::Ending(task, _) => return Ok(async { task.outcome().await? }.boxed()),
             ColumnRows::Encoded(column) => async { Ok(vec![column.close().map_err(encoding)?]) }.boxed(),
             ColumnRows::Raw(pieces) => {
                 let field = self.schema.fields().get(index);
@@ -367,8 +368,13 @@ impl OpenFile {
                     Manner::AtOnce => {
                         let number = self.writer.flushed_row_groups().len();
                         let columns = self.factory.create_column_writers(number).map_err(encoding)?;
-                        let step = options.row_group_bytes / STEPS / 2;
-                        Rows::Encoded(Encoders::new(columns, options.codec, options.spawner.clone(), step))
+                        Rows::Encoded(match &options.spawner {
+                            Some(spawner) => {
+                                let step = options.row_group_bytes / STEPS / 4;
+                                Encoders::spread(columns, options.codec, spawner.clone(), step)
+                            }
+                            None => Encoders::here(columns, options.codec),
+                        })
                     }
                     Manner::AtTheEnd => Rows::raw(&options.schema, options.codec),
                 };

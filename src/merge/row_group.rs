@@ -17,6 +17,7 @@ use parquet::schema::types::{SchemaDescriptor, Type};
 use super::budget::encoder_bytes;
 use super::encoders::{Encoders, encode};
 use super::error::MergeError;
+use super::spawner::Task;
 use super::step::yield_now;
 use crate::options::Codec;
 
@@ -142,10 +143,7 @@ impl Rows {
     /// The top-level columns, to be encoded to their end one after the other.
     pub(super) async fn into_columns(self) -> Result<Vec<ColumnRows>, MergeError> {
         match self {
-            Self::Encoded(encoders) => {
-                let columns = encoders.finish().await?.into_iter();
-                Ok(columns.map(Box::new).map(ColumnRows::Encoded).collect())
-            }
+            Self::Encoded(encoders) => encoders.finish().await,
             Self::Raw {
                 mut columns,
                 mut recent,
@@ -158,9 +156,13 @@ impl Rows {
     }
 }
 
-/// A leaf column that is encoded, or a top-level column that is not.
+/// Rows of a column.
 pub(super) enum ColumnRows {
+    /// A leaf column that is encoded.
     Encoded(Box<ArrowColumnWriter>),
+    /// Leaf columns that a task is about to end, and what they held when it last told.
+    Ending(Task<Result<Vec<ArrowColumnChunk>, MergeError>>, u64),
+    /// A top-level column that is not encoded.
     Raw(Vec<ArrayRef>),
 }
 
@@ -168,6 +170,7 @@ impl ColumnRows {
     pub(super) fn memory_size(&self) -> u64 {
         match self {
             Self::Encoded(writer) => writer.memory_size() as u64,
+            Self::Ending(_, told) => *told,
             Self::Raw(pieces) => pieces.iter().map(|piece| piece.get_array_memory_size() as u64).sum(),
         }
     }
