@@ -401,6 +401,9 @@ pub enum OnUnsorted {
     /// Set it aside.
     #[default]
     Quarantine,
+    /// Sort it, as much as fits the memory budget at a time, into intermediate files that are merged then. Sources are
+    /// found to be out of order while they are merged, which then begins anew, up to three times.
+    Resort,
 }
 
 /// What to do about a key whose content changed after its rows were committed.
@@ -423,6 +426,8 @@ pub enum Codec {
     None,
     /// Snappy.
     Snappy,
+    /// LZ4 blocks (`LZ4_RAW` in Parquet), which readers older than 2022 may not know.
+    Lz4,
     /// Zstandard of a level from 1 to 22.
     Zstd(i32),
 }

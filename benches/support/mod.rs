@@ -114,6 +114,7 @@ async fn write(store: &Arc<dyn ObjectStore>, of: &Inputs, file: usize) -> MergeI
     let codec = match of.codec {
         Codec::Zstd(level) => Compression::ZSTD(ZstdLevel::try_new(level).unwrap()),
         Codec::Snappy => Compression::SNAPPY,
+        Codec::Lz4 => Compression::LZ4_RAW,
         _ => Compression::UNCOMPRESSED,
     };
     let properties = WriterProperties::builder().set_compression(codec).build();

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, ValueEnum};
-use firnline::{Codec, Error, FileNameParser, ObjectKey, Options, SortField, TableFormat, Timestamp, ValidOptions};
+use firnline::{
+    Codec, Error, FileNameParser, ObjectKey, OnUnsorted, Options, SortField, TableFormat, Timestamp, ValidOptions,
+};
 use percent_encoding::percent_decode_str;
 
-use crate::command::arguments::{bytes, codec, sort_field};
+use crate::command::arguments::{bytes, codec, on_unsorted, sort_field};
 use crate::support::resolved;
 
 /// Compacts the small Parquet files of many writers into one table per namespace, exactly once.
@@ -39,6 +41,9 @@ pub(crate) struct Args {
     /// Columns by which every file is sorted: ts,id; -ts descends; nulls last in both. Absent: concatenated
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,
+    /// What to do about a file that is not in that order: quarantine, or resort: sort it
+    #[arg(long, value_name = "HOW", default_value = "quarantine", value_parser = on_unsorted)]
+    pub(crate) unsorted: OnUnsorted,
     /// The length of a time window
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "1h", value_parser = millis)]
     pub(crate) window: u64,
@@ -57,7 +62,7 @@ pub(crate) struct Args {
     /// The size at which output files are rolled
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, default_value = "256MiB", value_parser = bytes)]
     pub(crate) target_file_size: u64,
-    /// zstd(LEVEL), snappy or none
+    /// zstd(LEVEL), snappy, lz4 or none
     #[arg(long, default_value = "zstd(1)", value_parser = codec)]
     pub(crate) codec: Codec,
     /// The directory of plans, state and scratch; by default `{tables}-control`
@@ -150,6 +155,7 @@ impl Args {
             .with_memory_budget_bytes(self.memory)
             .with_target_file_size_bytes(self.target_file_size)
             .with_codec(self.codec)
+            .with_on_unsorted(self.unsorted)
     }
 
     pub(crate) fn control(&self) -> PathBuf {

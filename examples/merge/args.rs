@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use firnline::{Codec, MergeOptions, SortField};
+use firnline::{Codec, MergeOptions, OnUnsorted, SortField};
 
-use crate::command::arguments::{bytes, codec, sort_field};
+use crate::command::arguments::{bytes, codec, on_unsorted, sort_field};
 use crate::support::resolved;
 
 /// Merges Parquet files, each sorted by the key, into few large ones, inside a budget of memory.
@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Columns by which every file is sorted: ts,id; -ts descends; nulls last in both. Absent: concatenated
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',', value_parser = sort_field)]
     pub(crate) sort_key: Vec<SortField>,
+    /// What to do about a file that is not in that order: quarantine: refuse the merge, or resort: sort it
+    #[arg(long, value_name = "HOW", default_value = "quarantine", value_parser = on_unsorted)]
+    pub(crate) unsorted: OnUnsorted,
     /// The directory of the outputs; made if it is not there
     #[arg(long, value_name = "DIR")]
     pub(crate) output: PathBuf,
@@ -34,7 +37,7 @@ pub(crate) struct Args {
     /// The size at which output files are rolled
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, default_value = "256MiB", value_parser = bytes)]
     pub(crate) target_file_size: u64,
-    /// zstd(LEVEL), snappy or none
+    /// zstd(LEVEL), snappy, lz4 or none
     #[arg(long, default_value = "zstd(1)", value_parser = codec)]
     pub(crate) codec: Codec,
     /// Threads that encode columns beside the one that reads and merges; 1: it does all itself. Absent: one a processor
@@ -58,6 +61,7 @@ impl Args {
             .with_memory_budget_bytes(self.memory)
             .with_target_file_size_bytes(self.target_file_size)
             .with_codec(self.codec)
+            .with_on_unsorted(self.unsorted)
             .with_verify_reread(self.verify)
     }
 

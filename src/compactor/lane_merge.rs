@@ -321,4 +321,5 @@ pub(crate) fn merge_options(options: &Options) -> MergeOptions {
         .with_target_file_size_bytes(options.target_file_size_bytes)
         .with_codec(options.codec)
         .with_sort_order(options.sort_order.clone())
+        .with_on_unsorted(options.on_unsorted)
 }

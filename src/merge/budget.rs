@@ -81,7 +81,7 @@ pub(super) fn decoder_bytes(codec: Compression) -> u64 {
 pub(super) fn encoder_bytes(codec: Codec) -> u64 {
     let state = match codec {
         Codec::None => 0,
-        Codec::Snappy => 36 << 10,
+        Codec::Snappy | Codec::Lz4 => 36 << 10,
         // Of pages of up to 1 MiB; zstd/lib/compress/clevels.h has the tables that this follows from.
         Codec::Zstd(..=2) => 800 << 10,
         Codec::Zstd(3) => 1_300 << 10,

@@ -20,6 +20,7 @@ use super::sources::{Needs, READER_BYTES, Reading, Source, Sources};
 use super::spawner::Spawner;
 use super::upload;
 use crate::options::SortField;
+use crate::quarantine::QuarantineReason;
 
 /// Largest row group in memory, whatever the budget.
 const MAX_ROW_GROUP_BYTES: u64 = 128 << 20;
@@ -88,6 +89,8 @@ pub(super) struct Job {
     /// What a slice of a row group that is read in parts needs, as one has shown.
     parts_need: u64,
     unchained: BTreeSet<usize>,
+    /// Inputs that are to be sorted; `None`: what is not in order is refused.
+    pub(super) unsorted: Option<BTreeSet<usize>>,
     replans: usize,
     _sources: Sources,
 }
@@ -123,6 +126,7 @@ impl Job {
             needs: BTreeMap::new(),
             parts_need: 0,
             unchained: BTreeSet::new(),
+            unsorted: None,
             replans: 0,
             memory: sources.memory.clone(),
             encodings,
@@ -145,9 +149,22 @@ impl Job {
         }
     }
 
-    /// The inputs in chains, by index. Inputs without rows are in none.
+    /// The inputs that are to be sorted.
+    pub(super) fn to_be_sorted(&self) -> Vec<&Source> {
+        let inputs = self.inputs.iter().filter(|input| self.is_to_be_sorted(input));
+        inputs.collect()
+    }
+
+    fn is_to_be_sorted(&self, input: &Source) -> bool {
+        self.unsorted.as_ref().is_some_and(|all| all.contains(&input.index))
+    }
+
+    /// The inputs in chains, by index. Inputs without rows are in none, nor are those that are to be sorted.
     pub(super) fn chains(&self) -> Vec<Vec<usize>> {
-        let with_rows = self.inputs.iter().filter(|input| input.rows > 0);
+        let with_rows = self
+            .inputs
+            .iter()
+            .filter(|input| input.rows > 0 && !self.is_to_be_sorted(input));
         if self.options.sort_order.is_empty() {
             let all: Vec<usize> = with_rows.map(|input| input.index).collect();
             return if all.is_empty() { Vec::new() } else { vec![all] };
@@ -176,6 +193,9 @@ impl Job {
                 return Err(MergeError::Source { index, reason });
             }
         }
+        if self.unsorted.as_ref().is_some_and(|all| !all.is_empty()) {
+            return Ok(Fit::InPasses(self.needy(&indices, Reading::Whole)));
+        }
         // Decoding at once is slower, reading in parts costs more requests, passes cost writing everything twice.
         for reading in [Reading::InBatches, Reading::Whole, Reading::Parts] {
             if let Some(chains) = allot(self.needy(&indices, reading), sources) {
@@ -199,7 +219,7 @@ impl Job {
     }
 
     /// The bytes that a reader of this input needs, as far as footers and experience tell.
-    fn need(&self, input: &Source, reading: Reading) -> u64 {
+    pub(super) fn need(&self, input: &Source, reading: Reading) -> u64 {
         let sources = self.shares().sources;
         let told = input.needs.least(reading, sources, self.parts_need.max(sources / 16));
         let learned = self.needs.get(&input.index).copied().unwrap_or(0);
@@ -218,7 +238,7 @@ impl Job {
         let (mut schema, mut order) = (Arc::clone(&self.schema), self.options.sort_order.clone());
         if let Some(name) = ordinal {
             let mut fields: Vec<_> = self.schema.fields().iter().cloned().collect();
-            fields.push(Arc::new(Field::new(name, DataType::UInt32, false)));
+            fields.push(Arc::new(Field::new(name, DataType::UInt64, false)));
             schema = Arc::new(Schema::new(fields));
             order.push(SortField::ascending(name));
         }
@@ -242,7 +262,26 @@ impl Job {
         self.replans += 1;
         let sources = self.shares().sources;
         match stop {
-            Stop::Failed(error) => Err(error),
+            Stop::Failed(error) => match (&error, &mut self.unsorted) {
+                (
+                    MergeError::Source {
+                        index,
+                        reason: QuarantineReason::Unsorted { .. },
+                    },
+                    Some(unsorted),
+                ) => {
+                    // Others by the same hand will be like it, and if not only those, any may be.
+                    let is_first = unsorted.is_empty();
+                    let writer = self.inputs.get(*index).map(|input| &input.writer);
+                    let like = self
+                        .inputs
+                        .iter()
+                        .filter(|input| !is_first || Some(&input.writer) == writer);
+                    unsorted.extend(like.map(|input| input.index));
+                    Ok(())
+                }
+                _ => Err(error),
+            },
             Stop::ChainBroken { index } => {
                 self.unchained.insert(index);
                 if self.replans > MAX_REPLANS {

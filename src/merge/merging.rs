@@ -47,7 +47,7 @@ impl From<MergeError> for Stop {
 }
 
 /// One chain of inputs and the bytes that reading it may hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Chain {
     pub(super) inputs: Vec<Waiting>,
     pub(super) allotment: u64,
@@ -118,6 +118,17 @@ impl Merging {
             max_bytes,
             cursors,
         }
+    }
+
+    /// A merge of batches that are each in order, and tell their rows from those of the others.
+    pub(super) fn of_batches(plan: Plan, batches: Vec<Batch>, max_bytes: u64) -> Self {
+        let none = (0..batches.len()).map(|_| Chain::default()).collect();
+        let out = Arc::clone(&plan.schema);
+        let mut merging = Self::new(plan, none, out, max_bytes);
+        for (cursor, batch) in merging.cursors.iter_mut().zip(batches) {
+            cursor.batch = Some(batch);
+        }
+        merging
     }
 
     /// The next rows, `None` after the last.

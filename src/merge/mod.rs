@@ -48,6 +48,7 @@ mod page_index;
 mod pages;
 mod passes;
 mod reader;
+mod resort;
 mod row_group;
 mod slices;
 mod sources;
@@ -56,6 +57,7 @@ mod step;
 mod thrift;
 mod upload;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -84,6 +86,7 @@ use self::upload::largest_target;
 use crate::data_file::DataFile;
 use crate::error::{Error, ErrorKind};
 use crate::naming::WriterId;
+use crate::options::OnUnsorted;
 use crate::partitioning::Partitioner;
 use crate::quarantine::QuarantineReason;
 use crate::schema::strip_metadata;
@@ -250,6 +253,13 @@ impl ParquetMerger {
             memory: job.memory.clone(),
         };
         let mut output = Outputs::new(options, target.partitioner.as_ref())?;
+        if self.options.on_unsorted == OnUnsorted::Resort {
+            if target.scratch.is_none() {
+                let detail = "to sort inputs needs a scratch place".to_owned();
+                return Err(MergeError::Invalid { detail });
+            }
+            job.unsorted = Some(BTreeSet::new());
+        }
         let mut scratch = target
             .scratch
             .clone()
@@ -295,7 +305,8 @@ impl ParquetMerger {
     /// # Errors
     ///
     /// As [`ParquetMerger::merge`]; the stream ends with the first error. An input whose statistics lie about its
-    /// keys is then [`MergeError::Source`], since rows that have been given out cannot be taken back.
+    /// keys is then [`MergeError::Source`], since rows that have been given out cannot be taken back. So is one that is
+    /// not in order, whatever the options say: there is no place to sort it.
     pub fn stream(
         &self,
         store: &Arc<dyn ObjectStore>,
@@ -324,7 +335,7 @@ impl ParquetMerger {
         })
     }
 
-    /// Reads the whole of `input` alone: whether it can be decoded, converted to `schema`, and is in order.
+    /// Reads the whole of `input` alone: whether it can be decoded, converted to `schema`, and is in order if it must be.
     ///
     /// # Errors
     ///
@@ -355,6 +366,9 @@ impl ParquetMerger {
             return Ok(());
         };
         let mut reader = InputReader::new(source.open().await?, &plan, sources)?;
+        if self.options.on_unsorted == OnUnsorted::Resort {
+            reader = reader.unordered();
+        }
         loop {
             match reader.next().await {
                 Ok(Some(batch)) => {
@@ -431,8 +445,9 @@ async fn attempt(
     let shares = job.shares();
     let (plan, chains) = match (job.fit()?, scratch) {
         (Fit::AtOnce(chains), _) => (job.plan(None)?, chains),
-        (Fit::InPasses(chains), Some(scratch)) => {
+        (Fit::InPasses(mut chains), Some(scratch)) => {
             let plan = job.plan(Some(&ordinal_name(&job.schema)))?;
+            chains.extend(scratch.sort(job, &plan, shares).await?);
             let chains = scratch.reduce(job, &plan, shares, chains).await?;
             (plan, chains)
         }

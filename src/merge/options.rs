@@ -1,6 +1,8 @@
 //! How a merge is to be done.
 
-use crate::options::{Codec, DEFAULT_MEMORY_BUDGET_BYTES, DEFAULT_TARGET_FILE_SIZE_BYTES, SortField, with_methods};
+use crate::options::{
+    Codec, DEFAULT_MEMORY_BUDGET_BYTES, DEFAULT_TARGET_FILE_SIZE_BYTES, OnUnsorted, SortField, with_methods,
+};
 
 /// Default of [`MergeOptions::max_row_group_rows`].
 pub const DEFAULT_MAX_ROW_GROUP_ROWS: usize = 1 << 20;
@@ -13,6 +15,8 @@ pub const MIN_MEMORY_BUDGET_BYTES: u64 = 16 << 20;
 pub struct MergeOptions {
     /// The order of the rows of every input and of the outputs; empty: none, the inputs are concatenated.
     pub sort_order: Vec<SortField>,
+    /// What to do about an input whose rows are not in that order. [`OnUnsorted::Resort`] needs a scratch place.
+    pub on_unsorted: OnUnsorted,
     /// Memory that the merge may hold; at least [`MIN_MEMORY_BUDGET_BYTES`]. About half of it is for reading: a row
     /// group without page index that takes more, compressed, is too large. Holes that an allocator keeps come on top.
     pub memory_budget_bytes: u64,
@@ -31,6 +35,7 @@ impl Default for MergeOptions {
     fn default() -> Self {
         Self {
             sort_order: Vec::new(),
+            on_unsorted: OnUnsorted::default(),
             memory_budget_bytes: DEFAULT_MEMORY_BUDGET_BYTES,
             target_file_size_bytes: DEFAULT_TARGET_FILE_SIZE_BYTES,
             codec: Codec::default(),
@@ -42,6 +47,7 @@ impl Default for MergeOptions {
 
 with_methods! { MergeOptions {
     with_sort_order: sort_order, Vec<SortField>;
+    with_on_unsorted: on_unsorted, OnUnsorted;
     with_memory_budget_bytes: memory_budget_bytes, u64;
     with_target_file_size_bytes: target_file_size_bytes, u64;
     with_codec: codec, Codec;

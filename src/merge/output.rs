@@ -536,6 +536,7 @@ fn compression(codec: Codec) -> Result<Compression, MergeError> {
     let (compression, available) = match codec {
         Codec::None => (Compression::UNCOMPRESSED, true),
         Codec::Snappy => (Compression::SNAPPY, cfg!(feature = "snap")),
+        Codec::Lz4 => (Compression::LZ4_RAW, cfg!(feature = "lz4")),
         Codec::Zstd(level) => {
             let level = ZstdLevel::try_new(level).map_err(|e| MergeError::Invalid { detail: e.to_string() })?;
             (Compression::ZSTD(level), cfg!(feature = "zstd"))

@@ -65,12 +65,7 @@ impl Scratch {
                 break;
             }
             is_scratch = true;
-            // Two readers of a row group as it was written, with room to spare.
-            let columns = plan.schema.fields().len() as u64;
-            let row_group = (shares.sources / (4 * groups.len() as u64))
-                .max(MIN_ROW_GROUP_BYTES)
-                .max(MIN_CHUNK_BYTES.saturating_mul(columns))
-                .min(shares.row_group);
+            let row_group = row_group(plan, shares, groups.len() as u64);
             let mut next = Vec::with_capacity(groups.len());
             for group in groups {
                 let group = allot(group, shares.sources).ok_or_else(|| too_small(job))?;
@@ -96,6 +91,19 @@ impl Scratch {
         shares: Shares,
         row_group: u64,
         group: Vec<Chain>,
+    ) -> Result<Chain, Stop> {
+        let merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema), shares.merged);
+        self.write(job, plan, shares, row_group, merging).await
+    }
+
+    /// Writes merged rows as a chain of intermediate files.
+    pub(super) async fn write(
+        &mut self,
+        job: &Job,
+        plan: &Plan,
+        shares: Shares,
+        row_group: u64,
+        mut merging: Merging,
     ) -> Result<Chain, Stop> {
         self.outputs += 1;
         let columns = plan.schema.fields().len() as u64;
@@ -130,7 +138,6 @@ impl Scratch {
             memory: job.memory.clone(),
         };
         let mut output = Output::new(options)?;
-        let mut merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema), shares.merged);
         let written = async {
             while let Some(merged) = merging.next().await? {
                 output.write(&merged.rows).await.map_err(scratch)?;
@@ -161,6 +168,16 @@ impl Scratch {
         }
         Ok(chain)
     }
+}
+
+/// Memory of a row group of `files` intermediate files that are read at the same time: two readers of one as it was
+/// written, with room to spare.
+pub(super) fn row_group(plan: &Plan, shares: Shares, files: u64) -> u64 {
+    let columns = plan.schema.fields().len() as u64;
+    (shares.sources / files.saturating_mul(4).max(1))
+        .max(MIN_ROW_GROUP_BYTES)
+        .max(MIN_CHUNK_BYTES.saturating_mul(columns))
+        .min(shares.row_group)
 }
 
 /// Chains in groups that each fit `sources`, or of one that does not.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -30,7 +30,25 @@ pub(super) const MAX_BATCH_ROWS: usize = 8_192;
 pub(super) struct Batch {
     pub(super) rows: RecordBatch,
     pub(super) keys: Option<Keys>,
-    _held: Held,
+    held: Held,
+}
+
+impl Batch {
+    /// Encodes the keys of rows.
+    pub(super) fn new(rows: RecordBatch, plan: &Plan) -> Result<Self, MergeError> {
+        let keys = match &plan.keys {
+            Some(encoder) => Some(encoder.encode(&rows)?),
+            None => None,
+        };
+        let bytes = rows.get_array_memory_size() + keys.as_ref().map_or(0, Keys::memory_size);
+        let held = plan.memory.hold(bytes as u64);
+        Ok(Self { rows, keys, held })
+    }
+
+    /// Bytes held.
+    pub(super) fn memory_size(&self) -> u64 {
+        self.held.bytes()
+    }
 }
 
 /// Why an input cannot be read on.
@@ -73,6 +91,8 @@ pub(super) struct InputReader {
     at_once: u64,
     rows: u64,
     last_key: Option<OwnedRow>,
+    /// If the rows may be in any order, the number of the next batch.
+    unordered: Option<u64>,
 }
 
 /// What is known of the file being read, and how far it has been read.
@@ -179,7 +199,14 @@ impl InputReader {
             at_once: 0,
             rows: 0,
             last_key: None,
+            unordered: None,
         })
+    }
+
+    /// Rows may be in any order. Where rows carry their rank, they also carry the number of their batch.
+    pub(super) fn unordered(mut self) -> Self {
+        self.unordered = Some(0);
+        self
     }
 
     /// Hands over what has been fetched of the input already.
@@ -298,23 +325,17 @@ impl InputReader {
             hash.lock().unwrap_or_else(PoisonError::into_inner).add(&rows)?;
         }
         if let (true, Origin::Source { rank, .. }) = (self.plan.has_ordinal(), origin) {
-            rows = with_ordinal(&rows, &self.plan.schema, rank)?;
+            let batch = self.unordered.unwrap_or(0);
+            rows = with_ordinal(&rows, &self.plan.schema, (u64::from(rank) << 32) | batch)?;
         }
-        let keys = match &self.plan.keys {
-            Some(encoder) => Some(encoder.encode(&rows)?),
-            None => None,
-        };
-        if let Some(keys) = &keys {
-            self.check_order(keys)?;
+        let batch = Batch::new(rows, &self.plan)?;
+        match (&mut self.unordered, &batch.keys) {
+            (Some(number), _) => *number += 1,
+            (None, Some(keys)) => self.check_order(keys)?,
+            (None, None) => {}
         }
-        self.rows += rows.num_rows() as u64;
-        let bytes = rows.get_array_memory_size() + keys.as_ref().map_or(0, Keys::memory_size);
-        let held = self.plan.memory.hold(bytes as u64);
-        Ok(Batch {
-            rows,
-            keys,
-            _held: held,
-        })
+        self.rows += batch.rows.num_rows() as u64;
+        Ok(batch)
     }
 
     fn check_order(&mut self, keys: &Keys) -> Result<(), MergeError> {
@@ -476,9 +497,9 @@ fn bytes_of(extents: &[Extent]) -> u64 {
     extents.iter().map(|extent| extent.bytes.len() as u64).sum()
 }
 
-fn with_ordinal(rows: &RecordBatch, schema: &SchemaRef, rank: u32) -> Result<RecordBatch, MergeError> {
+fn with_ordinal(rows: &RecordBatch, schema: &SchemaRef, ordinal: u64) -> Result<RecordBatch, MergeError> {
     let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-    columns.push(Arc::new(UInt32Array::from_value(rank, rows.num_rows())));
+    columns.push(Arc::new(UInt64Array::from_value(ordinal, rows.num_rows())));
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(MergeError::internal)
 }

@@ -1,7 +1,7 @@
 //! How values are written on a command line.
 
 use bytesize::ByteSize;
-use firnline::{Codec, QuarantineReason, SortField};
+use firnline::{Codec, OnUnsorted, QuarantineReason, SortField};
 
 /// A column, descending with a `-` in front.
 pub(crate) fn sort_field(text: &str) -> Result<SortField, String> {
@@ -39,15 +39,25 @@ pub(crate) fn reason(reason: &QuarantineReason, order: &[SortField]) -> String {
     }
 }
 
+/// What to do about files that are not in order.
+pub(crate) fn on_unsorted(text: &str) -> Result<OnUnsorted, String> {
+    match text {
+        "quarantine" => Ok(OnUnsorted::Quarantine),
+        "resort" => Ok(OnUnsorted::Resort),
+        _ => Err("quarantine or resort".to_owned()),
+    }
+}
+
 /// A codec, with its level where it has one.
 pub(crate) fn codec(text: &str) -> Result<Codec, String> {
     let level = |text: &str| text.strip_prefix("zstd(")?.strip_suffix(')')?.trim().parse().ok();
     match text {
         "none" => Ok(Codec::None),
         "snappy" => Ok(Codec::Snappy),
+        "lz4" => Ok(Codec::Lz4),
         "zstd" => Ok(Codec::Zstd(1)),
         _ => level(text)
             .map(Codec::Zstd)
-            .ok_or_else(|| "zstd(1) to zstd(22), snappy or none".to_owned()),
+            .ok_or_else(|| "zstd(1) to zstd(22), snappy, lz4 or none".to_owned()),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use firnline::{Compactor, DoorReport, ErrorKind, EventOutcome, MemoryStateStore, ObjectEvent};
+use firnline::object_store::path::Path;
+use firnline::{Compactor, DoorReport, ErrorKind, EventOutcome, MemoryStateStore, ObjectEvent, OnUnsorted};
 use futures::executor::block_on;
 
 use super::support::{
@@ -66,6 +67,26 @@ fn a_bad_file_that_was_mended_is_committed_at_once_after_its_release() {
     assert_eq!(commits(&reports), [(3, 1, 1, 9)]);
     assert_eq!(world.table_rows("users"), sorted(&[&rows, &some_rows("w3", 9)]));
     assert_eq!(world.sources(), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_out_of_order_is_sorted_after_its_release_where_that_is_allowed() {
+    let mut unsorted = some_rows("w3", 9);
+    unsorted.swap(2, 3);
+    let (mut world, compactor, rows, _) = set_aside(parquet_of(&unsorted), "unsorted");
+    drop(compactor);
+    world.options = world.options.with_on_unsorted(OnUnsorted::Resort);
+    let mut compactor = world.open(at(T));
+    released(&mut compactor, T);
+    let reports = work(&mut compactor, at(T));
+    assert_eq!(commits(&reports), [(3, 1, 1, 9)]);
+    assert_eq!(world.table_rows("users"), sorted(&[&rows, &some_rows("w3", 9)]));
+    assert_eq!(world.sources(), Vec::<String>::new());
+    let control = world.list(&world.control, &Path::default());
+    assert!(
+        !control.iter().any(|path| path.as_ref().contains("scratch")),
+        "{control:?}"
+    );
 }
 
 #[test]

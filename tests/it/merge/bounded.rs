@@ -48,7 +48,7 @@ fn by_key() -> MergeOptions {
 }
 
 /// What the stable sort of the batches gives.
-fn sorted(batches: &[RecordBatch]) -> RecordBatch {
+pub(super) fn sorted(batches: &[RecordBatch]) -> RecordBatch {
     let mut rows: Vec<(i64, usize, usize)> = Vec::new();
     for (input, batch) in batches.iter().enumerate() {
         let keys = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
@@ -73,7 +73,7 @@ async fn inputs(
     inputs
 }
 
-async fn listed(store: &Arc<dyn ObjectStore>, prefix: &str) -> Vec<String> {
+pub(super) async fn listed(store: &Arc<dyn ObjectStore>, prefix: &str) -> Vec<String> {
     let prefix = Path::from(prefix);
     store
         .list(Some(&prefix))

@@ -9,3 +9,4 @@ mod property;
 mod recording;
 mod spawned;
 pub(crate) mod support;
+mod unsorted;

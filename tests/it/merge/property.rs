@@ -8,7 +8,7 @@ use firnline::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use firnline::object_store::ObjectStore;
 use firnline::parquet::basic::Compression;
 use firnline::parquet::file::properties::{EnabledStatistics, WriterProperties};
-use firnline::{MergeInput, MergeOptions, ParquetMerger, SortField};
+use firnline::{MergeInput, MergeOptions, OnUnsorted, ParquetMerger, SortField};
 use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 
@@ -91,6 +91,11 @@ fn properties(random: &mut Random) -> WriterProperties {
 }
 
 pub(crate) async fn case(seed: u64) -> Case {
+    case_of(seed, |_| false).await
+}
+
+/// A case in which files of some writers are in no order.
+async fn case_of(seed: u64, is_unsorted: impl Fn(usize) -> bool) -> Case {
     let mut random = Random::new(seed);
     let order = orders(seed);
     let store = memory();
@@ -114,7 +119,9 @@ pub(crate) async fn case(seed: u64) -> Case {
             chunks.push(Vec::new());
         }
         for (sequence, chunk) in (0..).zip(&mut chunks) {
-            chunk.sort_by(|a, b| compare(&order, a, b));
+            if !is_unsorted(writer) {
+                chunk.sort_by(|a, b| compare(&order, a, b));
+            }
             for (row, value) in chunk.iter_mut().enumerate() {
                 value.place = (writer, sequence, row);
             }
@@ -144,8 +151,18 @@ async fn check(seed: u64, tune: impl Fn(MergeOptions) -> MergeOptions) {
 
 async fn check_case(seed: u64, case: Case, tune: impl Fn(MergeOptions) -> MergeOptions) {
     let options = tune(support::options(&case.order).with_verify_reread(true));
+    let expected = check_merged(seed, &case, options.clone()).await;
+    let merger = ParquetMerger::new(options);
+    let stream = merger.stream(&case.store, case.inputs, &support::schema());
+    let batches: Vec<RecordBatch> = stream.boxed().try_collect().await.unwrap();
+    let streamed = firnline::arrow::compute::concat_batches(&support::schema(), &batches).unwrap();
+    assert_eq!(streamed, expected, "seed {seed}");
+}
+
+/// Merges a case into what is expected, which it returns.
+async fn check_merged(seed: u64, case: &Case, options: MergeOptions) -> RecordBatch {
     let budget = options.memory_budget_bytes;
-    let output = support::merge(&case.store, case.inputs.clone(), options.clone(), support::schema())
+    let output = support::merge(&case.store, case.inputs.clone(), options, support::schema())
         .await
         .unwrap();
     let expected = batch(&case.expected);
@@ -171,11 +188,7 @@ async fn check_case(seed: u64, case: Case, tune: impl Fn(MergeOptions) -> MergeO
         "seed {seed}: {} of {budget}",
         output.peak_memory_bytes
     );
-    let merger = ParquetMerger::new(options);
-    let stream = merger.stream(&case.store, case.inputs, &support::schema());
-    let batches: Vec<RecordBatch> = stream.boxed().try_collect().await.unwrap();
-    let streamed = firnline::arrow::compute::concat_batches(&support::schema(), &batches).unwrap();
-    assert_eq!(streamed, expected, "seed {seed}");
+    expected
 }
 
 #[test]
@@ -214,6 +227,18 @@ fn inputs_given_in_another_order_merge_alike() {
             let mut case = case(seed).await;
             case.inputs.reverse();
             check_case(seed, case, |options| options).await;
+        });
+    }
+}
+
+#[test]
+fn inputs_in_no_order_are_sorted_first_and_their_ties_stay_in_order() {
+    for seed in 500..560 {
+        block_on(async {
+            // Those of no writer, of one, of all.
+            let case = case_of(seed, |writer| seed % 3 > 0 && (writer == 0 || seed % 3 > 1)).await;
+            let options = support::options(&case.order).with_verify_reread(true);
+            check_merged(seed, &case, options.with_on_unsorted(OnUnsorted::Resort)).await;
         });
     }
 }
