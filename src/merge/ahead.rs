@@ -1,4 +1,4 @@
-//! Fetching the input that comes next in a chain while the one before it is being merged.
+//! Fetching what comes next while what is at hand is being merged.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,17 +11,39 @@ use super::error::SourceError;
 use super::fetch::{Extent, coalesced, fetch_ranges, length};
 use super::input::Input;
 
-/// All pages of an input, under way. Nothing runs by itself: it goes on when it is polled.
-pub(super) struct Ahead {
-    fetch: Pin<Box<MaybeDone<Fetch>>>,
+/// A fetch under way. Nothing runs by itself: it goes on when it is polled.
+pub(super) struct Ahead<T, E> {
+    fetch: Pin<Box<MaybeDone<BoxFuture<'static, Result<T, E>>>>>,
+    /// What it counts for.
     held: Held,
 }
 
-type Fetch = BoxFuture<'static, Result<Vec<Extent>, SourceError>>;
+impl<T: Default, E> Ahead<T, E> {
+    /// Starts a fetch.
+    pub(super) fn start(fetch: impl Future<Output = Result<T, E>> + Send + 'static, held: Held) -> Self {
+        Self {
+            fetch: Box::pin(maybe_done(fetch.boxed())),
+            held,
+        }
+    }
 
-impl Ahead {
-    /// Starts to fetch the whole of `input`, if that is worth it and takes no more than `spare` bytes.
-    pub(super) fn start(input: &Input, spare: u64, memory: &Memory) -> Option<Self> {
+    /// Lets it go on for a turn.
+    pub(super) async fn turn(&mut self) {
+        // Polled again when its outcome is wanted, at the latest.
+        let _ = futures::poll!(self.fetch.as_mut());
+    }
+
+    /// What was fetched, with what it counts for.
+    pub(super) async fn finish(mut self) -> Result<(T, Held), E> {
+        self.fetch.as_mut().await;
+        let fetched = self.fetch.as_mut().take_output().unwrap_or_else(|| Ok(T::default()))?;
+        Ok((fetched, self.held))
+    }
+}
+
+impl Ahead<Vec<Extent>, SourceError> {
+    /// Starts to fetch all pages of `input`, if that is worth it and takes no more than `spare` bytes.
+    pub(super) fn of(input: &Input, spare: u64, memory: &Memory) -> Option<Self> {
         if input.footer.content.is_some() {
             return None;
         }
@@ -32,28 +54,12 @@ impl Ahead {
         }
         let (store, footer) = (input.store.clone(), &input.footer);
         let (location, etag) = (footer.location.clone(), footer.etag.clone());
-        let fetch: Fetch = async move { fetch_ranges(&*store, &location, &etag, &ranges).await }.boxed();
-        Some(Self {
-            fetch: Box::pin(maybe_done(fetch)),
-            held: memory.hold(bytes),
-        })
-    }
-
-    /// Lets it go on for a turn.
-    pub(super) async fn turn(&mut self) {
-        // Polled again when its outcome is wanted, at the latest.
-        let _ = futures::poll!(self.fetch.as_mut());
-    }
-
-    /// What was fetched, with what it counts for.
-    pub(super) async fn finish(mut self) -> Result<(Vec<Extent>, Held), SourceError> {
-        self.fetch.as_mut().await;
-        let extents = self.fetch.as_mut().take_output().unwrap_or_else(|| Ok(Vec::new()))?;
-        Ok((extents, self.held))
+        let fetch = async move { fetch_ranges(&*store, &location, &etag, &ranges).await };
+        Some(Self::start(fetch, memory.hold(bytes)))
     }
 }
 
-impl fmt::Debug for Ahead {
+impl<T, E> fmt::Debug for Ahead<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ahead")
             .field("held", &self.held)

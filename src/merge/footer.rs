@@ -22,8 +22,6 @@ use crate::schema;
 const TAIL_BYTES: u64 = 64 << 10;
 /// Longest footer that is read.
 const MAX_FOOTER_BYTES: u64 = 16 << 20;
-/// Longest footer that is read of an intermediate file, which we have written ourselves.
-const MAX_OWN_FOOTER_BYTES: u64 = 1 << 30;
 /// Deepest nesting of a schema; decoding recurses that deep.
 const MAX_SCHEMA_DEPTH: u64 = 64;
 /// Most nodes of a schema.
@@ -86,23 +84,9 @@ pub async fn read_footer(
     location: &Path,
     if_match: Option<&ETag>,
 ) -> Result<SourceFooter, SourceError> {
-    read_footer_of(store, location, if_match, MAX_FOOTER_BYTES).await
-}
-
-/// As [`read_footer`], of an intermediate file.
-pub(super) async fn read_own_footer(store: &dyn ObjectStore, location: &Path) -> Result<SourceFooter, SourceError> {
-    read_footer_of(store, location, None, MAX_OWN_FOOTER_BYTES).await
-}
-
-async fn read_footer_of(
-    store: &dyn ObjectStore,
-    location: &Path,
-    if_match: Option<&ETag>,
-    longest: u64,
-) -> Result<SourceFooter, SourceError> {
     let (meta, mut tail) = fetch_tail(store, location, if_match, TAIL_BYTES).await?;
     let etag = meta.e_tag.as_ref().map(ETag::new).ok_or_else(|| no_etag(location))?;
-    let footer_start = footer_start(&tail, meta.size, longest)?;
+    let footer_start = footer_start(&tail, meta.size)?;
     if footer_start < tail.start {
         let range = footer_start..tail.start;
         let head = fetch_ranges(store, location, &etag, std::slice::from_ref(&range)).await?;
@@ -136,7 +120,7 @@ async fn read_footer_of(
 }
 
 /// Where the footer starts, from the last eight bytes.
-fn footer_start(tail: &Extent, size: u64, longest: u64) -> Result<u64, QuarantineReason> {
+fn footer_start(tail: &Extent, size: u64) -> Result<u64, QuarantineReason> {
     // `PAR1` in front, length and magic behind.
     if size < 4 + TRAILER as u64 {
         return Err(QuarantineReason::corrupt("too short to be Parquet"));
@@ -149,8 +133,8 @@ fn footer_start(tail: &Extent, size: u64, longest: u64) -> Result<u64, Quarantin
         _ => return Err(QuarantineReason::corrupt("no Parquet magic at the end")),
     }
     let length = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
-    if length > longest {
-        return Err(too_large("footer bytes", length, longest));
+    if length > MAX_FOOTER_BYTES {
+        return Err(too_large("footer bytes", length, MAX_FOOTER_BYTES));
     }
     size.checked_sub(TRAILER as u64 + length)
         .filter(|start| *start >= 4)

@@ -6,7 +6,6 @@ use arrow::datatypes::SchemaRef;
 use object_store::ObjectStore;
 
 use super::budget::Memory;
-use super::error::{MergeError, SourceError};
 use super::footer::SourceFooter;
 use super::hash::RowHash;
 use super::order::KeyEncoder;
@@ -34,7 +33,7 @@ impl Plan {
     }
 }
 
-/// An input or an intermediate file.
+/// An input.
 #[derive(Clone, Debug)]
 pub(super) struct Input {
     pub(super) store: Arc<dyn ObjectStore>,
@@ -50,32 +49,11 @@ impl Input {
     }
 }
 
-/// Where an input comes from.
+/// Which input it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// An earlier pass: it carries the ranks of its rows itself.
-    Scratch,
-    /// The caller: its place among the inputs, and its rank among equal keys.
-    Source { index: usize, rank: u32 },
-}
-
-impl Origin {
-    /// The rank of all rows, 0 where each row has its own.
-    pub(super) fn rank(self) -> u32 {
-        match self {
-            Self::Scratch => 0,
-            Self::Source { rank, .. } => rank,
-        }
-    }
-
-    /// Whose fault `error` is.
-    pub(super) fn blame(self, error: SourceError) -> MergeError {
-        match (self, error) {
-            (Self::Source { index, .. }, error) => error.at(index),
-            (Self::Scratch, SourceError::Unavailable(source)) => MergeError::Scratch { source },
-            (Self::Scratch, SourceError::Bad(reason)) => {
-                MergeError::internal(format!("an intermediate file is bad: {reason}"))
-            }
-        }
-    }
+pub(super) struct Origin {
+    /// Place among the inputs.
+    pub(super) index: usize,
+    /// Place among equal keys.
+    pub(super) rank: u32,
 }

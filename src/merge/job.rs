@@ -12,11 +12,11 @@ use super::encodings::Encodings;
 use super::error::MergeError;
 use super::footer::too_large;
 use super::hash::RowHash;
-use super::input::{Input, Origin, Plan};
+use super::input::Plan;
 use super::merging::{Chain, Stop, Waiting};
 use super::options::{MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 use super::order::KeyEncoder;
-use super::sources::{Needs, READER_BYTES, Reading, Source, Sources};
+use super::sources::{READER_BYTES, Reading, Source, Sources};
 use super::spawner::Spawner;
 use super::upload;
 use crate::options::SortField;
@@ -227,12 +227,6 @@ impl Job {
         told.max(learned)
     }
 
-    /// The bytes that a reader of this intermediate file needs.
-    pub(super) fn scratch_need(&self, input: &Input) -> u64 {
-        let sources = self.shares().sources;
-        Needs::of(&input.footer, false).least(Reading::Whole, sources, sources / 16)
-    }
-
     /// What the readers of one merge share. With `ordinal`, rows carry their rank in a column of that name.
     pub(super) fn plan(&self, ordinal: Option<&str>) -> Result<Plan, MergeError> {
         let (mut schema, mut order) = (Arc::clone(&self.schema), self.options.sort_order.clone());
@@ -289,13 +283,7 @@ impl Job {
                 }
                 Ok(())
             }
-            Stop::NeedsMore { origin, what, needed } => {
-                let Origin::Source { index, .. } = origin else {
-                    return Err(MergeError::Budget {
-                        needed: self.options.memory_budget_bytes.saturating_add(needed),
-                        budget: self.options.memory_budget_bytes,
-                    });
-                };
+            Stop::NeedsMore { index, what, needed } => {
                 if needed > sources {
                     let what = format!("{what}, of memoryBudgetBytes");
                     let reason = too_large(&what, needed, sources);

@@ -7,17 +7,16 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::ObjectStore;
-use object_store::path::Path;
 
 use super::ahead::Ahead;
 use super::budget::{Held, to_usize};
-use super::error::MergeError;
-use super::footer::read_own_footer;
+use super::error::{MergeError, SourceError};
+use super::fetch::Extent;
 use super::gather::gather;
-use super::input::{Input, Origin, Plan};
+use super::input::{Origin, Plan};
 use super::kway::{Head, merge};
 use super::reader::{Batch, InputReader, MAX_BATCH_ROWS};
+use super::runs::{Run, RunReader};
 use super::sources::Source;
 use super::step::yield_now;
 
@@ -34,7 +33,7 @@ pub(super) enum Stop {
     Failed(MergeError),
     /// This input needs a larger allotment than it was given.
     NeedsMore {
-        origin: Origin,
+        index: usize,
         what: &'static str,
         needed: u64,
     },
@@ -53,27 +52,41 @@ pub(super) struct Chain {
     pub(super) allotment: u64,
 }
 
-/// An input that is not being read yet.
+/// What is not being read yet.
 #[derive(Clone, Debug)]
 pub(super) enum Waiting {
-    /// An intermediate file. Its footer is read when its turn comes: all of them together may be large.
-    Scratch(Arc<dyn ObjectStore>, Path),
+    Run(Arc<Run>),
     Source(Box<Source>),
 }
 
-impl Waiting {
-    pub(super) async fn open(self) -> Result<Input, MergeError> {
+/// What is being read.
+#[derive(Debug)]
+enum Reader {
+    Run(RunReader),
+    Source(Box<InputReader>),
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<Batch>, Stop> {
         match self {
-            Self::Scratch(store, path) => {
-                let footer = read_own_footer(&*store, &path).await;
-                let footer = footer.map_err(|e| Origin::Scratch.blame(e))?.without_content();
-                Ok(Input {
-                    store,
-                    footer,
-                    origin: Origin::Scratch,
-                })
-            }
-            Self::Source(source) => source.open().await,
+            Self::Run(reader) => Ok(reader.next().await?),
+            Self::Source(reader) => reader.next().await,
+        }
+    }
+
+    /// The input; `None` for an intermediate file, whose rows carry their ranks themselves.
+    fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Run(_) => None,
+            Self::Source(reader) => Some(reader.origin()),
+        }
+    }
+
+    /// Bytes that it will not need any more.
+    fn spare(&self) -> u64 {
+        match self {
+            Self::Run(_) => 0,
+            Self::Source(reader) => reader.spare(),
         }
     }
 }
@@ -154,8 +167,8 @@ impl Merging {
             .map(|head| head.as_ref().map_or(0, |head| head.rows.start))
             .collect();
         drop(heads);
-        for ahead in self.cursors.iter_mut().filter_map(|cursor| cursor.ahead.as_mut()) {
-            ahead.turn().await;
+        for cursor in &mut self.cursors {
+            cursor.turn().await;
         }
         let batches: Vec<Option<RecordBatch>> = self
             .cursors
@@ -180,8 +193,8 @@ impl Merging {
     /// How many of the widest rows at hand make up `max_bytes`.
     fn max_rows(&self) -> usize {
         let widths = self.cursors.iter().filter_map(|cursor| {
-            let rows = &cursor.batch.as_ref()?.rows;
-            (rows.get_array_memory_size() as u64).checked_div(rows.num_rows() as u64)
+            let batch = cursor.batch.as_ref()?;
+            batch.bytes.checked_div(batch.rows.num_rows() as u64)
         });
         to_usize(self.max_bytes / widths.max().unwrap_or(0).max(1)).clamp(1, MAX_BATCH_ROWS)
     }
@@ -193,9 +206,9 @@ struct Cursor {
     plan: Plan,
     waiting: VecDeque<Waiting>,
     allotment: u64,
-    reader: Option<InputReader>,
+    reader: Option<Reader>,
     /// The first of those waiting.
-    ahead: Option<Ahead>,
+    ahead: Option<Ahead<Vec<Extent>, SourceError>>,
     batch: Option<Batch>,
     position: usize,
     /// Last key and rank of the inputs before the one being read.
@@ -211,7 +224,7 @@ impl Cursor {
         let batch = self.batch.as_ref()?;
         Some(Head {
             keys: batch.keys.as_ref(),
-            rank: self.reader.as_ref().map_or(0, |reader| reader.origin().rank()),
+            rank: self.rank(),
             rows: self.position..batch.rows.num_rows(),
         })
     }
@@ -222,9 +235,35 @@ impl Cursor {
             && let Some(keys) = &batch.keys
             && let Some(last) = keys.len().checked_sub(1)
         {
-            let rank = self.reader.as_ref().map_or(0, |reader| reader.origin().rank());
-            self.last = Some((keys.owned(last), rank));
+            self.last = Some((keys.owned(last), self.rank()));
         }
+    }
+
+    /// Of all rows at hand, 0 where each row has its own.
+    fn rank(&self) -> u32 {
+        let origin = self.reader.as_ref().and_then(Reader::origin);
+        origin.map_or(0, |origin| origin.rank)
+    }
+
+    /// Lets what is fetched ahead go on for a turn.
+    async fn turn(&mut self) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.turn().await;
+        }
+        if let Some(Reader::Run(reader)) = &mut self.reader {
+            reader.turn().await;
+        }
+    }
+
+    /// Prepares to read an input, of which the pages may have been fetched.
+    async fn open(&mut self, source: Source) -> Result<InputReader, MergeError> {
+        let index = source.index;
+        let reader = InputReader::new(source.open().await?, &self.plan, self.allotment)?;
+        let Some(ahead) = self.ahead.take() else {
+            return Ok(reader);
+        };
+        let (extents, held) = ahead.finish().await.map_err(|e| e.at(index))?;
+        Ok(reader.with_fetched(extents, held))
     }
 
     /// Reads until there are rows at hand, or the chain is at its end.
@@ -243,7 +282,7 @@ impl Cursor {
                     if let (None, Some(Waiting::Source(next))) = (&self.ahead, self.waiting.front())
                         && let Some(next) = next.at_hand()
                     {
-                        self.ahead = Ahead::start(&next, reader.spare(), &self.plan.memory);
+                        self.ahead = Ahead::of(&next, reader.spare(), &self.plan.memory);
                     }
                     return Ok(());
                 }
@@ -252,31 +291,25 @@ impl Cursor {
             let Some(next) = self.waiting.pop_front() else {
                 return Ok(());
             };
-            let input = next.open().await?;
-            let origin = input.origin;
-            let reader = InputReader::new(input, &self.plan, self.allotment)?;
-            self.reader = Some(match self.ahead.take() {
-                Some(ahead) => {
-                    let (extents, held) = ahead.finish().await.map_err(|e| origin.blame(e))?;
-                    reader.with_fetched(extents, held)
-                }
-                None => reader,
+            self.reader = Some(match next {
+                Waiting::Run(run) => Reader::Run(RunReader::new(run, &self.plan)),
+                Waiting::Source(source) => Reader::Source(Box::new(self.open(*source).await?)),
             });
         }
     }
 }
 
 /// Checks that a batch continues its chain.
-fn check_link(last: Option<&(OwnedRow, u32)>, batch: &Batch, origin: Origin) -> Result<(), Stop> {
+fn check_link(last: Option<&(OwnedRow, u32)>, batch: &Batch, origin: Option<Origin>) -> Result<(), Stop> {
     let (Some((last, last_rank)), Some(keys)) = (last, &batch.keys) else {
         return Ok(());
     };
-    let (first, rank) = (keys.row(0), origin.rank());
+    let (first, rank) = (keys.row(0), origin.map_or(0, |origin| origin.rank));
     if (last.row(), *last_rank) <= (first, rank) {
         return Ok(());
     }
     match origin {
-        Origin::Source { index, .. } => Err(Stop::ChainBroken { index }),
-        Origin::Scratch => Err(MergeError::internal("an intermediate file is out of order").into()),
+        Some(Origin { index, .. }) => Err(Stop::ChainBroken { index }),
+        None => Err(MergeError::internal("an intermediate file is out of order").into()),
     }
 }

@@ -50,6 +50,7 @@ mod passes;
 mod reader;
 mod resort;
 mod row_group;
+mod runs;
 mod slices;
 mod sources;
 mod spawner;
@@ -246,8 +247,6 @@ impl ParquetMerger {
             part_size: shares.part,
             row_group_bytes: shares.row_group,
             row_group_rows: self.options.max_row_group_rows.max(1),
-            file_row_groups: usize::MAX,
-            is_scratch: false,
             encodings: job.encodings.clone(),
             spawner: self.spawner.clone(),
             memory: job.memory.clone(),
@@ -409,7 +408,7 @@ impl ParquetMerger {
             let input = Input {
                 store: Arc::clone(&target.store),
                 footer,
-                origin: Origin::Source { index: 0, rank: 0 },
+                origin: Origin { index: 0, rank: 0 },
             };
             let mut reader = InputReader::new(input, &plan, self.options.memory_budget_bytes)?;
             while let Some(batch) = reader.next().await.map_err(internal)? {

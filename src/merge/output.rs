@@ -53,10 +53,6 @@ pub(super) struct OutputOptions {
     /// Memory of the row group under construction.
     pub(super) row_group_bytes: u64,
     pub(super) row_group_rows: usize,
-    /// Files are rolled at so many row groups.
-    pub(super) file_row_groups: usize,
-    /// An intermediate file: nobody looks for rows in it.
-    pub(super) is_scratch: bool,
     /// How the inputs are encoded.
     pub(super) encodings: Encodings,
     pub(super) memory: Memory,
@@ -386,8 +382,7 @@ impl OpenFile {
 
     /// Whether it is as large as files are to be.
     pub(super) fn is_at_target(&self, options: &OutputOptions) -> bool {
-        let groups = self.writer.flushed_row_groups().len();
-        self.written() >= options.target_file_size || groups >= options.file_row_groups
+        self.written() >= options.target_file_size
     }
 
     /// Bytes of the row groups that are ended.
@@ -496,12 +491,6 @@ fn properties(options: &OutputOptions, parquet: &SchemaDescriptor) -> Result<Wri
         .set_sorting_columns((!sorting.is_empty()).then_some(sorting))
         .set_max_row_group_row_count(None);
     builder = options.encodings.apply(parquet, builder);
-    if options.is_scratch {
-        builder = builder
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_offset_index_disabled(true)
-            .set_dictionary_enabled(false);
-    }
     if let Some(column) = delta_column(&options.schema, &options.sort_order) {
         builder = builder
             .set_column_dictionary_enabled(column.clone(), false)

@@ -5,22 +5,17 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::budget::to_usize;
-use super::encodings::Encodings;
 use super::error::MergeError;
 use super::input::Plan;
 use super::job::{Job, Shares, allot};
 use super::merging::{Chain, Merging, Stop, Waiting};
-use super::output::{Output, OutputOptions, location};
-use crate::options::{Codec, SortField};
+use super::runs::RunWriter;
 
-/// Intermediate files are rolled at this size, so that none has too many row groups.
-const SCRATCH_FILE_BYTES: u64 = 64 << 20;
-/// Least memory of a row group of an intermediate file, and of each of its column chunks.
-const MIN_ROW_GROUP_BYTES: u64 = 128 << 10;
-const MIN_CHUNK_BYTES: u64 = 4 << 10;
-/// What a column chunk takes in a footer that is in memory, as it is for as long as its file is read.
-const CHUNK_FOOTER_BYTES: u64 = 600;
+/// Intermediate files are rolled at this size.
+const RUN_BYTES: u64 = 256 << 20;
+/// Least bytes of a block of an intermediate file, and of each of its columns: a block has a header.
+const MIN_BLOCK_BYTES: u64 = 64 << 10;
+const MIN_COLUMN_BYTES: u64 = 1 << 10;
 /// Passes after which a merge does not get any smaller.
 const MAX_PASSES: usize = 16;
 
@@ -60,16 +55,19 @@ impl Scratch {
                 return Ok(chains);
             }
             let before = chains.len();
-            let groups = groups(chains, shares.sources);
+            // No row group is under construction meanwhile, but blocks.
+            let sources = shares.sources.saturating_add(shares.row_group / 2);
+            let groups = groups(chains, sources);
             if is_scratch && groups.len() == before {
                 break;
             }
             is_scratch = true;
-            let row_group = row_group(plan, shares, groups.len() as u64);
+            let block = block_bytes(plan, shares, groups.len() as u64);
             let mut next = Vec::with_capacity(groups.len());
             for group in groups {
-                let group = allot(group, shares.sources).ok_or_else(|| too_small(job))?;
-                next.push(self.pass(job, plan, shares, row_group, group).await?);
+                let group = allot(group, sources).ok_or_else(|| too_small(job))?;
+                let merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema), shares.merged);
+                next.push(self.write(plan, shares, block, merging).await?);
             }
             chains = next;
         }
@@ -83,101 +81,68 @@ impl Scratch {
         }
     }
 
-    /// Merges one group of chains into a chain of intermediate files.
-    async fn pass(
-        &mut self,
-        job: &Job,
-        plan: &Plan,
-        shares: Shares,
-        row_group: u64,
-        group: Vec<Chain>,
-    ) -> Result<Chain, Stop> {
-        let merging = Merging::new(plan.clone(), group, Arc::clone(&plan.schema), shares.merged);
-        self.write(job, plan, shares, row_group, merging).await
-    }
-
-    /// Writes merged rows as a chain of intermediate files.
+    /// Writes merged rows as a chain of intermediate files, in blocks of `block` bytes.
     pub(super) async fn write(
         &mut self,
-        job: &Job,
         plan: &Plan,
         shares: Shares,
-        row_group: u64,
+        block: u64,
         mut merging: Merging,
     ) -> Result<Chain, Stop> {
-        self.outputs += 1;
-        let columns = plan.schema.fields().len() as u64;
-        let mut order = job.options.sort_order.clone();
-        order.extend(
-            plan.schema
-                .fields()
-                .last()
-                .map(|field| SortField::ascending(field.name())),
-        );
-        let options = OutputOptions {
-            store: Arc::clone(&self.store),
-            dir: self.dir.clone(),
-            stem: format!("{}-{}", self.stem, self.outputs),
-            schema: Arc::clone(&plan.schema),
-            sort_order: order,
-            key_value_metadata: Vec::new(),
-            codec: if cfg!(feature = "snap") {
-                Codec::Snappy
-            } else {
-                Codec::None
-            },
-            target_file_size: SCRATCH_FILE_BYTES,
-            // Footers that are small beside what they tell of.
-            file_row_groups: to_usize(row_group / 8 / (CHUNK_FOOTER_BYTES * columns.max(1))).max(1),
-            part_size: shares.part,
-            row_group_bytes: row_group,
-            row_group_rows: job.options.max_row_group_rows,
-            is_scratch: true,
-            spawner: job.spawner.clone(),
-            encodings: Encodings::default(),
-            memory: job.memory.clone(),
-        };
-        let mut output = Output::new(options)?;
+        let mut chain = Chain::default();
+        let mut file: Option<RunWriter> = None;
         let written = async {
             while let Some(merged) = merging.next().await? {
-                output.write(&merged.rows).await.map_err(scratch)?;
+                let open = match &mut file {
+                    Some(open) => open,
+                    none => none.insert(self.open(plan, shares, block)?),
+                };
+                open.write(&merged.rows).await?;
+                if open.written() >= RUN_BYTES
+                    && let Some(full) = file.take()
+                {
+                    self.end(full, &mut chain).await?;
+                }
             }
-            output.finish().await.map_err(|e| Stop::Failed(scratch(e)))
+            Ok::<(), Stop>(())
         }
         .await;
-        let files = match written {
-            Ok(files) => files,
-            Err(stop) => {
-                self.files.extend(output.restart().await.iter().map(location));
+        match (written, file) {
+            (Ok(()), Some(last)) => self.end(last, &mut chain).await?,
+            (Ok(()), None) => {}
+            (Err(stop), open) => {
+                if let Some(open) = open {
+                    open.abort().await;
+                }
                 return Err(stop);
             }
-        };
-        let paths: Vec<Path> = files.iter().map(location).collect();
-        // Noted before they are read, so that a failure leaves none behind.
-        self.files.extend(paths.iter().cloned());
-        let mut chain = Chain {
-            inputs: Vec::with_capacity(paths.len()),
-            allotment: 0,
-        };
-        for path in paths {
-            let waiting = Waiting::Scratch(Arc::clone(&self.store), path);
-            // Only to learn what it needs; let go of again at once.
-            let input = waiting.clone().open().await?;
-            chain.allotment = chain.allotment.max(job.scratch_need(&input));
-            chain.inputs.push(waiting);
         }
         Ok(chain)
     }
+
+    fn open(&mut self, plan: &Plan, shares: Shares, block: u64) -> Result<RunWriter, MergeError> {
+        self.outputs += 1;
+        let path = self.dir.clone().join(format!("{}-{}.arrows", self.stem, self.outputs));
+        // Noted before it is there, so that a failure leaves none behind.
+        self.files.push(path.clone());
+        RunWriter::new(&self.store, path, &plan.schema, (block, shares.part), &plan.memory)
+    }
+
+    async fn end(&mut self, file: RunWriter, chain: &mut Chain) -> Result<(), MergeError> {
+        let run = file.finish().await?;
+        chain.allotment = chain.allotment.max(run.need);
+        chain.inputs.push(Waiting::Run(Arc::new(run)));
+        Ok(())
+    }
 }
 
-/// Memory of a row group of `files` intermediate files that are read at the same time: two readers of one as it was
-/// written, with room to spare.
-pub(super) fn row_group(plan: &Plan, shares: Shares, files: u64) -> u64 {
+/// Bytes of a block of `files` intermediate files that are read at the same time: what reading one needs fits its part.
+pub(super) fn block_bytes(plan: &Plan, shares: Shares, files: u64) -> u64 {
     let columns = plan.schema.fields().len() as u64;
     (shares.sources / files.saturating_mul(4).max(1))
-        .max(MIN_ROW_GROUP_BYTES)
-        .max(MIN_CHUNK_BYTES.saturating_mul(columns))
-        .min(shares.row_group)
+        .min(shares.merged)
+        .max(MIN_BLOCK_BYTES)
+        .max(MIN_COLUMN_BYTES.saturating_mul(columns))
 }
 
 /// Chains in groups that each fit `sources`, or of one that does not.
@@ -198,13 +163,6 @@ fn groups(chains: Vec<Chain>, sources: u64) -> Vec<Vec<Chain>> {
         }
     }
     groups
-}
-
-fn scratch(error: MergeError) -> MergeError {
-    match error {
-        MergeError::Output { source } => MergeError::Scratch { source },
-        other => other,
-    }
 }
 
 fn too_small(job: &Job) -> MergeError {

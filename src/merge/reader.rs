@@ -30,22 +30,30 @@ pub(super) const MAX_BATCH_ROWS: usize = 8_192;
 pub(super) struct Batch {
     pub(super) rows: RecordBatch,
     pub(super) keys: Option<Keys>,
+    /// What the rows take.
+    pub(super) bytes: u64,
     held: Held,
 }
 
 impl Batch {
-    /// Encodes the keys of rows.
-    pub(super) fn new(rows: RecordBatch, plan: &Plan) -> Result<Self, MergeError> {
+    /// Encodes the keys of rows that take so many bytes.
+    pub(super) fn new(rows: RecordBatch, bytes: u64, plan: &Plan) -> Result<Self, MergeError> {
         let keys = match &plan.keys {
             Some(encoder) => Some(encoder.encode(&rows)?),
             None => None,
         };
-        let bytes = rows.get_array_memory_size() + keys.as_ref().map_or(0, Keys::memory_size);
-        let held = plan.memory.hold(bytes as u64);
-        Ok(Self { rows, keys, held })
+        let held = plan
+            .memory
+            .hold(bytes.saturating_add(keys.as_ref().map_or(0, Keys::memory_size) as u64));
+        Ok(Self {
+            rows,
+            keys,
+            bytes,
+            held,
+        })
     }
 
-    /// Bytes held.
+    /// Bytes held, those of the keys too.
     pub(super) fn memory_size(&self) -> u64 {
         self.held.bytes()
     }
@@ -157,14 +165,11 @@ impl InputReader {
     /// Prepares to read `input` with at most `allotment` bytes; reads nothing yet.
     pub(super) fn new(input: Input, plan: &Plan, allotment: u64) -> Result<Self, MergeError> {
         let origin = input.origin;
-        Self::prepare(input, plan, allotment).map_err(|reason| origin.blame(reason.into()))
+        Self::prepare(input, plan, allotment).map_err(|reason| SourceError::from(reason).at(origin.index))
     }
 
     fn prepare(mut input: Input, plan: &Plan, allotment: u64) -> Result<Self, QuarantineReason> {
-        let target = match input.origin {
-            Origin::Scratch => &plan.schema,
-            Origin::Source { .. } => &plan.columns,
-        };
+        let target = &plan.columns;
         // Without rows, there is nothing that could not be converted.
         let source = if input.footer.rows == 0 {
             target
@@ -235,7 +240,10 @@ impl InputReader {
     pub(super) async fn next(&mut self) -> Result<Option<Batch>, Stop> {
         let origin = self.origin;
         loop {
-            if let Some(batch) = self.decode().map_err(|reason| origin.blame(reason.into()))? {
+            if let Some(batch) = self
+                .decode()
+                .map_err(|reason| SourceError::from(reason).at(origin.index))?
+            {
                 let batch = self.finish(&batch)?;
                 if self.open.is_none() && self.file.as_ref().is_some_and(File::is_at_its_end) {
                     self.close();
@@ -243,8 +251,12 @@ impl InputReader {
                 return Ok(Some(batch));
             }
             let opened = self.open_next().await.map_err(|refusal| match refusal {
-                Refusal::Source(error) => origin.blame(error).into(),
-                Refusal::NeedsMore { what, needed } => Stop::NeedsMore { origin, what, needed },
+                Refusal::Source(error) => error.at(origin.index).into(),
+                Refusal::NeedsMore { what, needed } => Stop::NeedsMore {
+                    index: origin.index,
+                    what,
+                    needed,
+                },
             })?;
             if !opened {
                 self.close();
@@ -320,15 +332,16 @@ impl InputReader {
         let mut rows = file
             .caster
             .cast(decoded)
-            .map_err(|reason| origin.blame(reason.into()))?;
-        if let (Some(hash), Origin::Source { .. }) = (&self.plan.hash, origin) {
+            .map_err(|reason| SourceError::from(reason).at(origin.index))?;
+        if let Some(hash) = &self.plan.hash {
             hash.lock().unwrap_or_else(PoisonError::into_inner).add(&rows)?;
         }
-        if let (true, Origin::Source { rank, .. }) = (self.plan.has_ordinal(), origin) {
+        if self.plan.has_ordinal() {
             let batch = self.unordered.unwrap_or(0);
-            rows = with_ordinal(&rows, &self.plan.schema, (u64::from(rank) << 32) | batch)?;
+            rows = with_ordinal(&rows, &self.plan.schema, (u64::from(origin.rank) << 32) | batch)?;
         }
-        let batch = Batch::new(rows, &self.plan)?;
+        let bytes = rows.get_array_memory_size() as u64;
+        let batch = Batch::new(rows, bytes, &self.plan)?;
         match (&mut self.unordered, &batch.keys) {
             (Some(number), _) => *number += 1,
             (None, Some(keys)) => self.check_order(keys)?,
@@ -349,7 +362,7 @@ impl InputReader {
         };
         if let Some(row) = first_inversion {
             let row = self.rows + row as u64;
-            return Err(self.origin.blame(QuarantineReason::Unsorted { row }.into()));
+            return Err(SourceError::Bad(QuarantineReason::Unsorted { row }).at(self.origin.index));
         }
         self.last_key = Some(keys.owned(count - 1));
         Ok(())
@@ -603,7 +616,7 @@ mod tests {
             let path = Path::from("x");
             block_on(store.put(&path, writer.into_inner().unwrap().into())).unwrap();
             let footer = block_on(read_footer(&*store, &path, None)).unwrap().without_content();
-            let origin = Origin::Source { index: 0, rank: 0 };
+            let origin = Origin { index: 0, rank: 0 };
             let input = Input { store, footer, origin };
             let (mut refused, mut batches) = (0, Vec::new());
             for allotment in (10..24).map(|power| 1 << power) {

@@ -7,7 +7,7 @@ use super::error::MergeError;
 use super::input::Plan;
 use super::job::{Job, Shares};
 use super::merging::{Chain, Merging, Stop};
-use super::passes::{Scratch, row_group};
+use super::passes::{Scratch, block_bytes};
 use super::reader::{Batch, InputReader};
 use super::sources::Reading;
 use super::step::yield_now;
@@ -27,7 +27,7 @@ impl Scratch {
             .max(shares.sources / LEAST_SHARE);
         // How many there will be, if rows take a few times the bytes that they have in the inputs.
         let bytes: u64 = inputs.iter().map(|input| input.size).sum();
-        let row_group = row_group(plan, shares, bytes.saturating_mul(4) / together.max(1));
+        let block = block_bytes(plan, shares, bytes.saturating_mul(4) / together.max(1));
         let mut chains = Vec::new();
         let (mut batches, mut held) = (Vec::new(), 0);
         for input in inputs {
@@ -43,14 +43,14 @@ impl Scratch {
                 batches.push(batch);
                 if held >= together {
                     let merging = Merging::of_batches(plan.clone(), std::mem::take(&mut batches), shares.merged);
-                    chains.push(self.write(job, plan, shares, row_group, merging).await?);
+                    chains.push(self.write(plan, shares, block, merging).await?);
                     held = 0;
                 }
             }
         }
         if !batches.is_empty() {
             let merging = Merging::of_batches(plan.clone(), batches, shares.merged);
-            chains.push(self.write(job, plan, shares, row_group, merging).await?);
+            chains.push(self.write(plan, shares, block, merging).await?);
         }
         Ok(chains)
     }
@@ -66,5 +66,6 @@ fn sorted(batch: Batch, plan: &Plan) -> Result<Batch, MergeError> {
     let order: Result<Vec<u32>, _> = order.into_iter().map(u32::try_from).collect();
     let order = UInt32Array::from(order.map_err(MergeError::internal)?);
     let rows = take_record_batch(&batch.rows, &order).map_err(MergeError::internal)?;
-    Batch::new(rows, plan)
+    let bytes = rows.get_array_memory_size() as u64;
+    Batch::new(rows, bytes, plan)
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, MutableArrayData, RecordBatch, make_array};
+use arrow::array::{Array, ArrayRef, MutableArrayData, RecordBatch, RecordBatchOptions, make_array};
 use arrow::datatypes::{FieldRef, Schema};
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory};
 use parquet::errors::ParquetError;
@@ -231,16 +231,30 @@ fn store(columns: &mut [Vec<ArrayRef>], recent: &mut Vec<RecordBatch>) -> Result
     let mut bytes = 0;
     // Each column is let go of before the next one is copied.
     for (parts, pieces) in parts.into_iter().zip(columns) {
-        let parts: Vec<_> = parts.iter().map(Array::to_data).collect();
-        let mut copy = MutableArrayData::new(parts.iter().collect(), false, rows);
-        for (index, part) in parts.iter().enumerate() {
-            copy.try_extend(index, 0, part.len()).map_err(MergeError::internal)?;
-        }
-        let piece = make_array(copy.freeze());
+        let piece = joined(&parts, rows)?;
         bytes += piece.get_array_memory_size() as u64;
         pieces.push(piece);
     }
     Ok(bytes)
+}
+
+/// The same rows in memory of their own: they may be a small part of a large batch.
+pub(super) fn own_copy(rows: &RecordBatch) -> Result<RecordBatch, MergeError> {
+    let columns = rows.columns().iter();
+    let columns = columns.map(|column| joined(std::slice::from_ref(column), rows.num_rows()));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(rows.schema(), columns.collect::<Result<_, _>>()?, &options)
+        .map_err(MergeError::internal)
+}
+
+/// A copy of `parts` one after the other, `rows` in all.
+fn joined(parts: &[ArrayRef], rows: usize) -> Result<ArrayRef, MergeError> {
+    let parts: Vec<_> = parts.iter().map(Array::to_data).collect();
+    let mut copy = MutableArrayData::new(parts.iter().collect(), false, rows);
+    for (index, part) in parts.iter().enumerate() {
+        copy.try_extend(index, 0, part.len()).map_err(MergeError::internal)?;
+    }
+    Ok(make_array(copy.freeze()))
 }
 
 pub(super) fn encoding(error: ParquetError) -> MergeError {

@@ -216,7 +216,7 @@ impl Source {
         Ok(Input {
             store: self.store,
             footer,
-            origin: Origin::Source { index, rank },
+            origin: Origin { index, rank },
         })
     }
 
@@ -225,7 +225,7 @@ impl Source {
         Some(Input {
             store: Arc::clone(&self.store),
             footer: self.footer.clone()?,
-            origin: Origin::Source {
+            origin: Origin {
                 index: self.index,
                 rank: self.rank,
             },
