@@ -86,6 +86,8 @@ pub(super) struct Job {
     pub(super) rows: u64,
     pub(super) bytes: u64,
     needs: BTreeMap<usize, u64>,
+    /// What inputs need of what their footers tell, in thousandths, as one has shown.
+    needed_of_told: u64,
     /// What a slice of a row group that is read in parts needs, as one has shown.
     parts_need: u64,
     unchained: BTreeSet<usize>,
@@ -124,6 +126,7 @@ impl Job {
             options: options.clone(),
             schema: Arc::clone(schema),
             needs: BTreeMap::new(),
+            needed_of_told: 1_000,
             parts_need: 0,
             unchained: BTreeSet::new(),
             unsorted: None,
@@ -220,11 +223,16 @@ impl Job {
 
     /// The bytes that a reader of this input needs, as far as footers and experience tell.
     pub(super) fn need(&self, input: &Source, reading: Reading) -> u64 {
-        let sources = self.shares().sources;
-        let told = input.needs.least(reading, sources, self.parts_need.max(sources / 16));
+        let told = self.told(input, reading);
         let learned = self.needs.get(&input.index).copied().unwrap_or(0);
         // A file that needs more than there is has said so itself.
-        told.max(learned)
+        let like_others = told.saturating_mul(self.needed_of_told) / 1_000;
+        told.max(learned).max(like_others.min(self.shares().sources))
+    }
+
+    fn told(&self, input: &Source, reading: Reading) -> u64 {
+        let sources = self.shares().sources;
+        input.needs.least(reading, sources, self.parts_need.max(sources / 16))
     }
 
     /// What the readers of one merge share. With `ordinal`, rows carry their rank in a column of that name.
@@ -290,6 +298,12 @@ impl Job {
                     return Err(MergeError::Source { index, reason });
                 }
                 // Each time something larger was found, so this ends; other inputs will be alike.
+                if let Some(input) = self.inputs.get(index) {
+                    let told = self.told(input, Reading::Whole).max(1);
+                    let thousandths = (u128::from(needed) * 1_000).div_ceil(u128::from(told));
+                    let thousandths = u64::try_from(thousandths).unwrap_or(u64::MAX);
+                    self.needed_of_told = self.needed_of_told.max(thousandths);
+                }
                 self.needs.insert(index, needed);
                 self.parts_need = self.parts_need.max(needed);
                 if self.replans > MAX_REPLANS {
