@@ -90,14 +90,14 @@ struct Told {
     schema: SchemaRef,
 }
 
-impl From<SourceFooter> for Told {
-    fn from(footer: SourceFooter) -> Self {
+impl From<&SourceFooter> for Told {
+    fn from(footer: &SourceFooter) -> Self {
         Self {
             size: footer.size,
-            etag: footer.etag,
+            etag: footer.etag.clone(),
             rows: footer.rows,
             digest: footer.digest,
-            schema: footer.schema,
+            schema: Arc::clone(&footer.schema),
         }
     }
 }
@@ -163,8 +163,10 @@ impl LaneWork {
         let mut vanished = Vec::new();
         while let Some((file, told)) = read.next().await {
             match told {
-                Ok(mut told) => {
-                    told.schema = schemas.share(told.schema);
+                Ok(mut footer) => {
+                    footer.schema = schemas.share(footer.schema);
+                    let told = Told::from(&footer);
+                    self.footers.keep(&file.key, footer);
                     let candidate = self.judge(file, told, taken, table);
                     candidates.extend(candidate.map(|mut candidate| {
                         candidate.columns.schema = candidate.columns.schema.map(|schema| schemas.share(schema));
@@ -292,13 +294,13 @@ impl LaneWork {
 
 /// Reads a footer. Of a file that is bad the etag is found out too, so that it is judged anew when its content
 /// changes, whatever was announced of it.
-async fn look_into(shared: &Shared, mut file: SourceFile) -> (SourceFile, Result<Told, SourceError>) {
+async fn look_into(shared: &Shared, mut file: SourceFile) -> (SourceFile, Result<SourceFooter, SourceError>) {
     let path = match shared.bucket.path(file.key.as_str()) {
         Ok(path) => path,
         Err(error) => return (file, Err(SourceError::Bad(QuarantineReason::corrupt(error)))),
     };
     let store = shared.bucket.store().as_ref();
-    let footer = read_footer(store, &path, None).await.map(Told::from);
+    let footer = read_footer(store, &path, None).await;
     if !matches!(footer, Err(SourceError::Bad(_))) {
         return (file, footer);
     }
@@ -306,7 +308,7 @@ async fn look_into(shared: &Shared, mut file: SourceFile) -> (SourceFile, Result
     let Some((etag, size)) = found.and_then(|meta| Some((ETag::new(meta.e_tag?), meta.size))) else {
         return (file, footer);
     };
-    let footer = read_footer(store, &path, Some(&etag)).await.map(Told::from);
+    let footer = read_footer(store, &path, Some(&etag)).await;
     file.etag = Some(etag);
     file.size = size;
     (file, footer)

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::halt::LaneError;
 use crate::ids::{AttemptId, Seq};
 use crate::merge::{
-    MergeError, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SourceError, Sources, read_footer,
+    MergeError, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SourceError, SourceFooter, Sources, read_footer,
 };
 use crate::naming::ObjectKey;
 use crate::options::Options;
@@ -196,7 +196,7 @@ impl LaneWork {
         let reads: Vec<_> = plan
             .sources
             .iter()
-            .map(|source| open(&shared, source).boxed())
+            .map(|source| open(&shared, source, self.footers.take(source)).boxed())
             .collect();
         let mut opened = futures::stream::iter(reads).buffered(CONCURRENT_READS).enumerate();
         let mut bad = Vec::new();
@@ -235,7 +235,7 @@ impl LaneWork {
             if bad.iter().any(|bad| bad.index == index) {
                 continue;
             }
-            let input = match open(&self.shared, source).await {
+            let input = match open(&self.shared, source, None).await {
                 Ok(input) => input,
                 Err(SourceError::Bad(reason)) => {
                     bad.push(BadSource { index, reason });
@@ -295,12 +295,15 @@ impl LaneWork {
 }
 
 /// Opens a source in the content that was planned.
-async fn open(shared: &Shared, source: &PlannedSource) -> Result<MergeInput, SourceError> {
-    let path = shared
-        .bucket
-        .path(source.key.as_str())
-        .map_err(SourceError::Unavailable)?;
-    let footer = read_footer(shared.bucket.store().as_ref(), &path, Some(&source.etag)).await?;
+async fn open(shared: &Shared, source: &PlannedSource, known: Option<SourceFooter>) -> Result<MergeInput, SourceError> {
+    let footer = match known {
+        Some(footer) => footer,
+        None => {
+            let path = shared.bucket.path(source.key.as_str());
+            let path = path.map_err(SourceError::Unavailable)?;
+            read_footer(shared.bucket.store().as_ref(), &path, Some(&source.etag)).await?
+        }
+    };
     if footer.digest != source.footer || footer.size != source.size {
         return Err(SourceError::Bad(QuarantineReason::Replaced {
             planned: source.etag.to_string(),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::compactor::attempts::{self, AttemptsKey};
+use crate::compactor::footers::Footers;
 use crate::compactor::lane_merge::Merged;
 use crate::compactor::progress::Progress;
 use crate::compactor::shared::Shared;
@@ -50,6 +51,8 @@ pub(crate) struct LaneWork {
     pub(crate) released: BTreeMap<ObjectKey, ETag>,
     pub(crate) now: Timestamp,
     pub(crate) found: Found,
+    /// Of the sources of the next plan.
+    pub(crate) footers: Footers,
 }
 
 /// What a turn has found out, whether or not it succeeded.

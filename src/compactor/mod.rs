@@ -7,6 +7,7 @@ mod columns;
 mod doors;
 mod draft;
 mod events;
+mod footers;
 mod job;
 mod jobs;
 mod lane;

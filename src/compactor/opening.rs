@@ -7,6 +7,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 
 use crate::compactor::builder::{Mode, apart, sources_url};
+use crate::compactor::footers::Footers;
 use crate::compactor::lane::Lane;
 use crate::compactor::lane_work::{Found, LaneWork, table_error};
 use crate::compactor::shared::Shared;
@@ -361,6 +362,7 @@ impl Compactor {
             released: lane.memory.released.clone(),
             now,
             found: Found::default(),
+            footers: Footers::of_budget(self.shared.options.memory_budget_bytes),
         }
     }
 }

@@ -9,6 +9,7 @@ mod many;
 mod outputs;
 mod reconcile;
 mod register;
+mod requests;
 mod run_loop;
 mod schemas;
 mod send;

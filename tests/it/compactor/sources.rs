@@ -55,6 +55,11 @@ fn good_bytes() -> Vec<u8> {
     parquet_of(&rows_of_writer("w3", 20))
 }
 
+/// A file of more than what is read of it when it is planned.
+fn large_bytes() -> Vec<u8> {
+    parquet_of(&rows_of_writer("w3", 20_000))
+}
+
 fn rows_of_writer(writer: &str, count: i64) -> Vec<Row> {
     (0..count)
         .map(|i| ((HOUR + 3_000 + i) * 1_000, format!("{writer}-{i:05}"), i))
@@ -235,7 +240,7 @@ fn a_file_replaced_between_plan_and_merge_voids_the_plan_and_goes_to_quarantine(
     replaced_after_planning(&mut world);
     let mut compactor = world.open(at(END));
     let (_, rows) = two_good(&world, &mut compactor);
-    let event = put(&world.bucket, &bad_key(), good_bytes());
+    let event = put(&world.bucket, &bad_key(), large_bytes());
     tell(&mut compactor, &[event], at(END));
     let reports = work_until(&mut compactor, at(END), at(END + 10 * MINUTE));
     assert_eq!((voids(&reports), commits(&reports)), (vec![1], vec![(2, 0, 2, 40)]));
@@ -753,7 +758,7 @@ fn a_planned_file_that_alone_cannot_be_read_is_waited_for_a_day_and_costs_one_vo
     });
     let mut compactor = world.open(at(END));
     let (_, rows) = two_good(&world, &mut compactor);
-    tell(&mut compactor, &[put(&inner, &bad_key(), good_bytes())], at(END));
+    tell(&mut compactor, &[put(&inner, &bad_key(), large_bytes())], at(END));
     let reports = work_until(&mut compactor, at(END), at(END + DAY - MINUTE));
     assert_eq!(
         (commits(&reports), voids(&reports), quarantine(&compactor, at(END))),

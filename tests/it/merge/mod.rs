@@ -6,7 +6,7 @@ mod faults;
 mod floats;
 mod partitions;
 mod property;
-mod recording;
+pub(crate) mod recording;
 mod spawned;
 pub(crate) mod support;
 mod unsorted;

@@ -18,6 +18,7 @@ pub(crate) enum Request {
     Abort,
     Complete,
     Get { path: String, conditional: bool },
+    Head,
     Part(usize),
     Put(usize),
 }
@@ -84,9 +85,13 @@ impl ObjectStore for Recording {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.note(Request::Get {
-            path: location.to_string(),
-            conditional: options.if_match.is_some(),
+        self.note(if options.head {
+            Request::Head
+        } else {
+            Request::Get {
+                path: location.to_string(),
+                conditional: options.if_match.is_some(),
+            }
         })?;
         self.0.store.get_opts(location, options).await
     }
