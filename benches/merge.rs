@@ -8,11 +8,12 @@
 mod support;
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use firnline::Codec;
 
-use support::{Columns, Inputs, Key, Merge};
+use support::{Columns, Inputs, Key, Merge, Window};
 
 /// Measures cases that differ in one thing.
 fn compare<const N: usize>(criterion: &mut Criterion, what: &str, cases: [(&str, Inputs); N]) {
@@ -100,5 +101,26 @@ fn columns(criterion: &mut Criterion) {
     compare(criterion, "columns", cases);
 }
 
-criterion_group!(benches, inputs, key, run, codec, columns);
+/// What the distance of the store costs a window of 256 small files, those of 8 writers: from the first request for a
+/// footer to the last byte of the output.
+fn distance(criterion: &mut Criterion) {
+    for rows_of_file in [1_000, 5_000, 20_000] {
+        let of = Inputs {
+            rows: 256 * rows_of_file,
+            ..Inputs::default()
+        };
+        let mut group = criterion.benchmark_group(format!("256 files of {rows_of_file} rows"));
+        group.sample_size(10);
+        group.throughput(Throughput::Elements(of.rows as u64));
+        for millis in [0, 50] {
+            let window = Window::new(&of, 32, Duration::from_millis(millis));
+            group.bench_function(format!("{millis} ms away"), |bencher| {
+                bencher.iter(|| assert_eq!(black_box(window.merge()), of.rows as u64));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, inputs, key, run, codec, columns, distance);
 criterion_main!(benches);

@@ -1,6 +1,9 @@
 //! Inputs of a merge, made for one question each.
 
+mod distant;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use firnline::arrow::array::{
     ArrayRef, Decimal128Array, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
@@ -15,6 +18,9 @@ use firnline::parquet::basic::{Compression, ZstdLevel};
 use firnline::parquet::file::properties::WriterProperties;
 use firnline::{Codec, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SortField, WriterId, read_footer};
 use futures::executor::block_on;
+use futures::{FutureExt, StreamExt, stream};
+
+use distant::Distant;
 
 /// The type of the key.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +71,59 @@ impl Default for Inputs {
     }
 }
 
+/// A window of a distant bucket, which can be merged again and again.
+#[derive(Debug)]
+pub(crate) struct Window {
+    store: Arc<dyn ObjectStore>,
+    /// Paths with writers and sequences.
+    sources: Vec<(Path, WriterId, u64)>,
+    merger: ParquetMerger,
+    target: MergeTarget,
+}
+
+impl Window {
+    /// Writes the rows of each of the inputs into `files` files one after the other.
+    pub(crate) fn new(of: &Inputs, files: usize, latency: Duration) -> Self {
+        let inner = InMemory::new();
+        let mut sources = Vec::new();
+        for writer in 0..of.files {
+            let all = batch(of, writer);
+            let rows = all.num_rows() / files;
+            for file in 0..files {
+                let path = Path::from(format!("in/{writer}-{file}"));
+                let bytes = encode(of, &all.slice(file * rows, rows));
+                block_on(inner.put(&path, bytes.into())).unwrap();
+                sources.push((path, WriterId::new(format!("w{writer:04}")), file as u64));
+            }
+        }
+        let store: Arc<dyn ObjectStore> = Arc::new(Distant { inner, latency });
+        Self {
+            target: target(&store, of),
+            merger: ParquetMerger::new(options(of)),
+            store,
+            sources,
+        }
+    }
+
+    /// Merges as a compactor does; returns how many rows.
+    pub(crate) fn merge(&self) -> u64 {
+        let footers = self.sources.iter().map(|(path, writer, sequence)| {
+            let footer = read_footer(&*self.store, path, None);
+            footer.map(|footer| MergeInput {
+                footer: footer.unwrap(),
+                writer: writer.clone(),
+                sequence: *sequence,
+            })
+        });
+        let merge = async {
+            let inputs = stream::iter(footers).buffered(16).collect().await;
+            let merge = self.merger.merge(&self.store, inputs, self.target.clone(), &());
+            merge.await.unwrap().rows
+        };
+        block_on(merge)
+    }
+}
+
 /// A merge that can be repeated.
 #[derive(Debug)]
 pub(crate) struct Merge {
@@ -79,25 +138,11 @@ impl Merge {
     pub(crate) fn new(of: &Inputs) -> Self {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let inputs = (0..of.files).map(|file| block_on(write(&store, of, file))).collect();
-        let order = match of.key {
-            Key::TimeAndText => vec![SortField::ascending("ts"), SortField::ascending("id")],
-            _ => vec![SortField::ascending("key")],
-        };
-        let options = MergeOptions::default().with_sort_order(order).with_codec(of.codec);
-        let target = MergeTarget {
-            store: Arc::clone(&store),
-            dir: Path::from("out"),
-            stem: "bench".to_owned(),
-            schema: batch(of, 0).schema(),
-            partitioner: None,
-            key_value_metadata: Vec::new(),
-            scratch: Some((Arc::clone(&store), Path::from("scratch"))),
-        };
         Self {
+            target: target(&store, of),
+            merger: ParquetMerger::new(options(of)),
             store,
             inputs,
-            merger: ParquetMerger::new(options),
-            target,
         }
     }
 
@@ -110,7 +155,28 @@ impl Merge {
     }
 }
 
-async fn write(store: &Arc<dyn ObjectStore>, of: &Inputs, file: usize) -> MergeInput {
+fn options(of: &Inputs) -> MergeOptions {
+    let order = match of.key {
+        Key::TimeAndText => vec![SortField::ascending("ts"), SortField::ascending("id")],
+        _ => vec![SortField::ascending("key")],
+    };
+    MergeOptions::default().with_sort_order(order).with_codec(of.codec)
+}
+
+fn target(store: &Arc<dyn ObjectStore>, of: &Inputs) -> MergeTarget {
+    MergeTarget {
+        store: Arc::clone(store),
+        dir: Path::from("out"),
+        stem: "bench".to_owned(),
+        schema: batch(of, 0).schema(),
+        partitioner: None,
+        key_value_metadata: Vec::new(),
+        scratch: Some((Arc::clone(store), Path::from("scratch"))),
+    }
+}
+
+/// A Parquet file.
+fn encode(of: &Inputs, rows: &RecordBatch) -> Vec<u8> {
     let codec = match of.codec {
         Codec::Zstd(level) => Compression::ZSTD(ZstdLevel::try_new(level).unwrap()),
         Codec::Snappy => Compression::SNAPPY,
@@ -118,11 +184,14 @@ async fn write(store: &Arc<dyn ObjectStore>, of: &Inputs, file: usize) -> MergeI
         _ => Compression::UNCOMPRESSED,
     };
     let properties = WriterProperties::builder().set_compression(codec).build();
-    let batch = batch(of, file);
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
-    writer.write(&batch).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).unwrap();
+    writer.write(rows).unwrap();
+    writer.into_inner().unwrap()
+}
+
+async fn write(store: &Arc<dyn ObjectStore>, of: &Inputs, file: usize) -> MergeInput {
     let path = Path::from(format!("in/{file}"));
-    store.put(&path, writer.into_inner().unwrap().into()).await.unwrap();
+    store.put(&path, encode(of, &batch(of, file)).into()).await.unwrap();
     MergeInput {
         footer: read_footer(&**store, &path, None).await.unwrap(),
         writer: WriterId::new(format!("w{file:04}")),
