@@ -116,7 +116,7 @@ impl Window {
             })
         });
         let merge = async {
-            let inputs = stream::iter(footers).buffered(16).collect().await;
+            let inputs = stream::iter(footers).buffered(32).collect().await;
             let merge = self.merger.merge(&self.store, inputs, self.target.clone(), &());
             merge.await.unwrap().rows
         };

@@ -35,7 +35,7 @@ use crate::window::PlanDraft;
 const MOST_ROUNDS: usize = 6;
 
 /// Footers read at once.
-pub(crate) const CONCURRENT_READS: usize = 16;
+pub(crate) const CONCURRENT_READS: usize = 32;
 
 /// Everything one turn needs, and what it finds out.
 #[derive(Debug)]

@@ -215,6 +215,7 @@ impl Job {
             let needs = inputs.iter().map(|input| self.need(input, reading));
             Chain {
                 allotment: needs.max().unwrap_or(0),
+                spare: 0,
                 inputs: inputs.into_iter().cloned().map(Box::new).map(Waiting::Source).collect(),
             }
         });
@@ -329,7 +330,10 @@ pub(super) fn allot(mut chains: Vec<Chain>, sources: u64) -> Option<Vec<Chain>> 
     }
     for chain in &mut chains {
         let share = u128::from(chain.allotment) * u128::from(sources) / u128::from(needed.max(1));
-        chain.allotment = u64::try_from(share).unwrap_or(sources).max(chain.allotment);
+        let share = u64::try_from(share).unwrap_or(sources).max(chain.allotment);
+        // Half of what is not needed is for fetching ahead.
+        chain.spare = (share - chain.allotment) / 2;
+        chain.allotment = share - chain.spare;
     }
     Some(chains)
 }

@@ -8,10 +8,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::ahead::Ahead;
+use super::ahead::Queue;
 use super::budget::{Held, to_usize};
-use super::error::{MergeError, SourceError};
-use super::fetch::Extent;
+use super::error::MergeError;
 use super::gather::gather;
 use super::input::{Origin, Plan};
 use super::kway::{Head, merge};
@@ -50,6 +49,8 @@ impl From<MergeError> for Stop {
 pub(super) struct Chain {
     pub(super) inputs: Vec<Waiting>,
     pub(super) allotment: u64,
+    /// Bytes that what is fetched ahead may hold beside.
+    pub(super) spare: u64,
 }
 
 /// What is not being read yet.
@@ -118,8 +119,9 @@ impl Merging {
                 plan: plan.clone(),
                 waiting: chain.inputs.into(),
                 allotment: chain.allotment,
+                spare: chain.spare,
                 reader: None,
-                ahead: None,
+                ahead: Queue::default(),
                 batch: None,
                 position: 0,
                 last: None,
@@ -206,9 +208,10 @@ struct Cursor {
     plan: Plan,
     waiting: VecDeque<Waiting>,
     allotment: u64,
+    spare: u64,
     reader: Option<Reader>,
-    /// The first of those waiting.
-    ahead: Option<Ahead<Vec<Extent>, SourceError>>,
+    /// Of those waiting.
+    ahead: Queue,
     batch: Option<Batch>,
     position: usize,
     /// Last key and rank of the inputs before the one being read.
@@ -247,9 +250,7 @@ impl Cursor {
 
     /// Lets what is fetched ahead go on for a turn.
     async fn turn(&mut self) {
-        if let Some(ahead) = &mut self.ahead {
-            ahead.turn().await;
-        }
+        self.ahead.turn().await;
         if let Some(Reader::Run(reader)) = &mut self.reader {
             reader.turn().await;
         }
@@ -259,7 +260,7 @@ impl Cursor {
     async fn open(&mut self, source: Source) -> Result<InputReader, MergeError> {
         let index = source.index;
         let reader = InputReader::new(source.open().await?, &self.plan, self.allotment)?;
-        let Some(ahead) = self.ahead.take() else {
+        let Some(ahead) = self.ahead.next() else {
             return Ok(reader);
         };
         let (extents, held) = ahead.finish().await.map_err(|e| e.at(index))?;
@@ -279,11 +280,12 @@ impl Cursor {
                     }
                     check_link(self.last.as_ref(), &batch, reader.origin())?;
                     self.batch = Some(batch);
-                    if let (None, Some(Waiting::Source(next))) = (&self.ahead, self.waiting.front())
-                        && let Some(next) = next.at_hand()
-                    {
-                        self.ahead = Ahead::of(&next, reader.spare(), &self.plan.memory);
-                    }
+                    let waiting = self.waiting.iter().map_while(|waiting| match waiting {
+                        Waiting::Source(source) => Some(&**source),
+                        Waiting::Run(_) => None,
+                    });
+                    let limits = (self.spare, reader.spare());
+                    self.ahead.extend(waiting, limits, &self.plan.memory);
                     return Ok(());
                 }
                 self.reader = None;

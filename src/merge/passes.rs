@@ -182,6 +182,7 @@ mod tests {
         let chains = [3, 3, 3, 9, 1, 2].map(|allotment| Chain {
             inputs: Vec::new(),
             allotment,
+            spare: 0,
         });
         let groups = groups(chains.to_vec(), 7);
         let sizes: Vec<Vec<u64>> = groups.iter().map(|g| g.iter().map(|c| c.allotment).collect()).collect();
