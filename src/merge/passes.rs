@@ -140,7 +140,7 @@ impl Scratch {
 pub(super) fn block_bytes(plan: &Plan, shares: Shares, files: u64) -> u64 {
     let columns = plan.schema.fields().len() as u64;
     (shares.sources / files.saturating_mul(4).max(1))
-        .min(shares.merged)
+        .min(shares.merged / 4)
         .max(MIN_BLOCK_BYTES)
         .max(MIN_COLUMN_BYTES.saturating_mul(columns))
 }

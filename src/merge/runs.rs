@@ -132,7 +132,11 @@ impl RunWriter {
     }
 
     async fn write_block(&mut self, rows: &RecordBatch) -> Result<(), MergeError> {
+        // Encoded into a buffer that grows by doubling, then copied.
+        self.held
+            .resize(self.waiting_bytes.saturating_add(size(rows).saturating_mul(3)));
         self.writer.write(rows).map_err(MergeError::internal)?;
+        self.held.resize(self.waiting_bytes);
         let (start, end) = (self.ends.last().copied().unwrap_or(0), self.written());
         self.ends.push(end);
         let bytes = end.saturating_sub(start);
