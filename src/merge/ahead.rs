@@ -16,9 +16,11 @@ use super::sources::Source;
 /// Inputs of a chain that are fetched ahead at most.
 const MOST_AHEAD: usize = 16;
 
+type Fetch<T, E> = BoxFuture<'static, Result<T, E>>;
+
 /// A fetch under way. Nothing runs by itself: it goes on when it is polled.
 pub(super) struct Ahead<T, E> {
-    fetch: Pin<Box<MaybeDone<BoxFuture<'static, Result<T, E>>>>>,
+    fetch: Pin<Box<MaybeDone<Fetch<T, E>>>>,
     /// What it counts for.
     held: Held,
 }

@@ -105,10 +105,10 @@ impl Encoders {
     }
 
     /// The columns, in order, once they have all rows.
-    pub(super) async fn finish(self) -> Result<Vec<ColumnRows>, MergeError> {
+    pub(super) fn finish(self) -> Result<Vec<ColumnRows>, MergeError> {
         match self.manner {
             Manner::Here(columns) => Ok(columns.into_iter().map(Box::new).map(ColumnRows::Encoded).collect()),
-            Manner::Spread(spread) => spread.finish().await,
+            Manner::Spread(spread) => spread.finish(),
         }
     }
 }
@@ -196,6 +196,9 @@ impl Spread {
 
     /// Gives the rows that wait to the tasks.
     fn give(&mut self) -> Result<(), MergeError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
         if self.tasks.is_empty() {
             self.start()?;
         }
@@ -252,7 +255,7 @@ impl Spread {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Vec<ColumnRows>, MergeError> {
+    fn finish(mut self) -> Result<Vec<ColumnRows>, MergeError> {
         self.give()?;
         if self.tasks.is_empty() {
             return Ok(self

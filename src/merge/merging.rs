@@ -63,7 +63,7 @@ pub(super) enum Waiting {
 /// What is being read.
 #[derive(Debug)]
 enum Reader {
-    Run(RunReader),
+    Run(Box<RunReader>),
     Source(Box<InputReader>),
 }
 
@@ -294,7 +294,7 @@ impl Cursor {
                 return Ok(());
             };
             self.reader = Some(match next {
-                Waiting::Run(run) => Reader::Run(RunReader::new(run, &self.plan)),
+                Waiting::Run(run) => Reader::Run(Box::new(RunReader::new(run, &self.plan))),
                 Waiting::Source(source) => Reader::Source(Box::new(self.open(*source).await?)),
             });
         }

@@ -411,7 +411,7 @@ impl OpenFile {
         let mut writer = self.writer.next_row_group().map_err(encoding)?;
         let mut left: u64 = before;
         let mut leaf = 0;
-        let mut columns = group.content.into_columns().await?.into_iter().enumerate();
+        let mut columns = group.content.into_columns()?.into_iter().enumerate();
         let mut under_way = VecDeque::new();
         loop {
             for (index, column) in columns.by_ref().take(format.concurrency - under_way.len()) {

@@ -141,9 +141,9 @@ impl Rows {
     }
 
     /// The top-level columns, to be encoded to their end one after the other.
-    pub(super) async fn into_columns(self) -> Result<Vec<ColumnRows>, MergeError> {
+    pub(super) fn into_columns(self) -> Result<Vec<ColumnRows>, MergeError> {
         match self {
-            Self::Encoded(encoders) => encoders.finish().await,
+            Self::Encoded(encoders) => encoders.finish(),
             Self::Raw {
                 mut columns,
                 mut recent,

@@ -19,11 +19,8 @@ use super::support::{Random, encode, input, memory, merge, options, put, read_ba
 fn shuffled(random: &mut Random, rows: usize) -> RecordBatch {
     let keys = (0..rows).map(|_| i64::try_from(random.below(500)).unwrap());
     let keys: Int64Array = keys.collect::<Vec<_>>().into();
-    let texts = (0..rows).map(|_| {
-        (0..40)
-            .map(|_| format!("{:05}", random.below(100_000)))
-            .collect::<String>()
-    });
+    let digit = |random: &mut Random| char::from(b'0' + u8::try_from(random.below(10)).unwrap());
+    let texts = (0..rows).map(|_| (0..200).map(|_| digit(random)).collect::<String>());
     RecordBatch::try_from_iter([
         ("k", Arc::new(keys) as ArrayRef),
         ("text", Arc::new(StringArray::from_iter_values(texts))),
