@@ -9,12 +9,13 @@ use arrow::row::OwnedRow;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::ahead::Queue;
+use super::batch::{Batch, MAX_BATCH_ROWS};
 use super::budget::{Held, to_usize};
 use super::error::MergeError;
 use super::gather::gather;
 use super::input::{Origin, Plan};
 use super::kway::{Head, merge};
-use super::reader::{Batch, InputReader, MAX_BATCH_ROWS};
+use super::reader::InputReader;
 use super::runs::{Run, RunReader};
 use super::sources::Source;
 use super::step::yield_now;

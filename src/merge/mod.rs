@@ -4,7 +4,9 @@
 //!  footer ──► chain ──► job ──────────► merging ───────────► output ──► upload
 //!  (claims    (what     (allotments,    (input ► kway ►      (row       (equal
 //!   checked)   follows)  passes)         gather)              groups)    parts)
-//!                                                       └──► fan out ──► one output per partition
+//!                         ▲    │                        └──► fan out ──► one output per partition
+//!                         │    ▼
+//!                        runs: intermediate files of passes, and of resort
 //! ```
 //!
 //! What counts against the budget, beside bytes and rows: the state of codecs (zstd keeps about 100 KiB for every
@@ -22,6 +24,7 @@
 
 mod ahead;
 mod at_once;
+mod batch;
 mod budget;
 mod chain;
 mod cut;
@@ -55,6 +58,7 @@ mod slices;
 mod sources;
 mod spawner;
 mod step;
+mod streaming;
 mod thrift;
 mod upload;
 
@@ -63,8 +67,8 @@ use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use futures::Stream;
 use futures::task::Spawn;
-use futures::{Stream, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -83,6 +87,7 @@ use self::passes::Scratch;
 use self::reader::InputReader;
 pub(crate) use self::sources::Sources;
 use self::spawner::Spawner;
+use self::streaming::Streaming;
 use self::upload::largest_target;
 use crate::data_file::DataFile;
 use crate::error::{Error, ErrorKind};
@@ -318,20 +323,7 @@ impl ParquetMerger {
             }
             Job::new(&self.options, sources, schema)
         });
-        let start = Streaming {
-            job,
-            merging: None,
-            given: 0,
-            done: false,
-        };
-        stream::unfold(start, |mut streaming| async move {
-            if streaming.done {
-                return None;
-            }
-            let next = streaming.next().await;
-            streaming.done = !matches!(next, Ok(Some(_)));
-            next.transpose().map(|item| (item, streaming))
-        })
+        Streaming::of(job)
     }
 
     /// Reads the whole of `input` alone: whether it can be decoded, converted to `schema`, and is in order if it must be.
@@ -461,61 +453,6 @@ async fn attempt(
         observer.rows(rows, job.rows);
     }
     Ok((output.finish().await?, plan))
-}
-
-/// A stream of merged rows.
-struct Streaming {
-    job: Result<Job, MergeError>,
-    merging: Option<Merging>,
-    /// Rows that have been given out.
-    given: u64,
-    done: bool,
-}
-
-impl Streaming {
-    async fn next(&mut self) -> Result<Option<RecordBatch>, MergeError> {
-        let Ok(job) = &mut self.job else {
-            let failed = std::mem::replace(&mut self.job, Err(MergeError::internal("stream is at its end")));
-            return failed.map(|_| None);
-        };
-        // Rows that an earlier plan has given out already; every plan has the same order.
-        let mut skip = if self.merging.is_some() { 0 } else { self.given };
-        loop {
-            let merging = match &mut self.merging {
-                Some(merging) => merging,
-                none => {
-                    let chains = match job.fit()? {
-                        Fit::AtOnce(chains) => chains,
-                        Fit::InPasses(chains) => return Err(too_many(job, &chains)),
-                    };
-                    let merged = job.shares().merged;
-                    none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema), merged))
-                }
-            };
-            match merging.next().await {
-                Ok(None) => return Ok(None),
-                Ok(Some(merged)) => {
-                    let rows = merged.rows.num_rows();
-                    let skipped = budget::to_usize(skip).min(rows);
-                    skip -= skipped as u64;
-                    if skipped < rows {
-                        self.given += (rows - skipped) as u64;
-                        return Ok(Some(merged.rows.slice(skipped, rows - skipped)));
-                    }
-                }
-                Err(Stop::ChainBroken { index }) if self.given > 0 => {
-                    let detail = "the statistics of its keys contradict its rows";
-                    let reason = crate::quarantine::QuarantineReason::corrupt(detail);
-                    return Err(MergeError::Source { index, reason });
-                }
-                Err(stop) => {
-                    job.learn(stop)?;
-                    self.merging = None;
-                    skip = self.given;
-                }
-            }
-        }
-    }
 }
 
 fn too_many(job: &Job, chains: &[merging::Chain]) -> MergeError {

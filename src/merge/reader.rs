@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
 use arrow::row::OwnedRow;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::RowGroupMetaData;
 
 use super::at_once::{beyond, decode_at_once};
+use super::batch::{Batch, MAX_BATCH_ROWS, with_ordinal};
 use super::budget::{Held, allotment_for, fetch_limit, to_usize};
 use super::decode::{Piece, SliceReader, arrow_metadata, build, find};
 use super::error::{MergeError, SourceError};
@@ -21,43 +21,6 @@ use super::pages::measure;
 use super::slices::{self, Division, Slice};
 use crate::quarantine::QuarantineReason;
 use crate::schema::Caster;
-
-/// Most rows in one batch.
-pub(super) const MAX_BATCH_ROWS: usize = 8_192;
-
-/// Rows that have been read, converted and checked.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) rows: RecordBatch,
-    pub(super) keys: Option<Keys>,
-    /// What the rows take.
-    pub(super) bytes: u64,
-    held: Held,
-}
-
-impl Batch {
-    /// Encodes the keys of rows that take so many bytes.
-    pub(super) fn new(rows: RecordBatch, bytes: u64, plan: &Plan) -> Result<Self, MergeError> {
-        let keys = match &plan.keys {
-            Some(encoder) => Some(encoder.encode(&rows)?),
-            None => None,
-        };
-        let held = plan
-            .memory
-            .hold(bytes.saturating_add(keys.as_ref().map_or(0, Keys::memory_size) as u64));
-        Ok(Self {
-            rows,
-            keys,
-            bytes,
-            held,
-        })
-    }
-
-    /// Bytes held, those of the keys too.
-    pub(super) fn memory_size(&self) -> u64 {
-        self.held.bytes()
-    }
-}
 
 /// Why an input cannot be read on.
 enum Refusal {
@@ -510,16 +473,9 @@ fn bytes_of(extents: &[Extent]) -> u64 {
     extents.iter().map(|extent| extent.bytes.len() as u64).sum()
 }
 
-fn with_ordinal(rows: &RecordBatch, schema: &SchemaRef, ordinal: u64) -> Result<RecordBatch, MergeError> {
-    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-    columns.push(Arc::new(UInt64Array::from_value(ordinal, rows.num_rows())));
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(MergeError::internal)
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Builder, Int64Array, Int64Builder, ListBuilder, StringArray, StructBuilder};
+    use arrow::array::{ArrayRef, Float64Builder, Int64Array, Int64Builder, ListBuilder, StringArray, StructBuilder};
     use arrow::compute::concat_batches;
     use arrow::datatypes::{DataType, Field};
     use futures::executor::block_on;

@@ -19,10 +19,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::ahead::Ahead;
+use super::batch::{Batch, MAX_BATCH_ROWS};
 use super::budget::{Held, Memory, to_usize};
 use super::error::MergeError;
 use super::input::Plan;
-use super::reader::{Batch, MAX_BATCH_ROWS};
 use super::row_group::{own_copy, size};
 use super::upload::{Pending, Upload};
 use crate::error::Error;
