@@ -87,7 +87,7 @@ pub struct Options {
     pub max_known_writers: usize,
     /// Output files are rolled at about this size, as far as the memory budget allows: up to 2,048 times an eighth of it.
     pub target_file_size_bytes: u64,
-    /// Memory that a merge may hold.
+    /// Memory that a merge may hold: 16 MiB at least, 24 MiB with Zstandard of level 7 or 8, 63 MiB with higher ones.
     pub memory_budget_bytes: u64,
     /// Priority per namespace; those not named are [`Priority::Normal`].
     pub priorities: BTreeMap<String, Priority>,
@@ -205,6 +205,17 @@ impl Options {
         at_least("maxKnownWriters", self.max_known_writers as u64, 1)?;
         at_least("targetFileSizeBytes", self.target_file_size_bytes, 1 << 20)?;
         at_least("memoryBudgetBytes", self.memory_budget_bytes, 16 << 20)?;
+        if self.memory_budget_bytes < self.codec.least_budget() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "option out of range: the codec needs at least {}. field=`memoryBudgetBytes` value=`{}` codec=`{:?}`",
+                    self.codec.least_budget(),
+                    self.memory_budget_bytes,
+                    self.codec
+                ),
+            ));
+        }
         at_least("maxWindowAgeMs", self.max_window_age_ms, self.max_wait_time_ms)?;
         // A plan is forgotten only after its sources are gone.
         at_least("horizonMs", self.horizon_ms, self.delete_grace_ms)?;
@@ -432,6 +443,27 @@ pub enum Codec {
     Zstd(i32),
 }
 
+impl Codec {
+    /// Bytes of state that an encoder of a column takes.
+    pub(crate) fn encoder_bytes(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Snappy | Self::Lz4 => 36 << 10,
+            // Of pages of up to 1 MiB; zstd/lib/compress/clevels.h has the tables that this follows from.
+            Self::Zstd(..=2) => 800 << 10,
+            Self::Zstd(3) => 1_300 << 10,
+            Self::Zstd(4..=6) => 3_600 << 10,
+            Self::Zstd(7..=8) => 6_700 << 10,
+            Self::Zstd(_) => 18 << 20,
+        }
+    }
+
+    /// The smallest memory budget of a merge in which an encoder has room.
+    pub(crate) fn least_budget(self) -> u64 {
+        self.encoder_bytes() / 2 * 7
+    }
+}
+
 impl Default for Codec {
     fn default() -> Self {
         if cfg!(feature = "zstd") {
@@ -456,6 +488,19 @@ mod tests {
         assert_eq!(json["windowSizeMs"], 3_600_000);
         assert_eq!(json["targetFormat"], "iceberg");
         assert_eq!(serde_json::from_value::<Options>(json).unwrap(), options);
+    }
+
+    #[test]
+    fn a_codec_that_takes_much_needs_a_budget_to_match() {
+        let with = |level, mib: u64| {
+            let options = Options::default().with_codec(Codec::Zstd(level));
+            options.with_memory_budget_bytes(mib << 20).validated()
+        };
+        assert!(with(6, 16).is_ok() && with(8, 24).is_ok() && with(22, 63).is_ok());
+        assert_eq!(
+            with(9, 62).unwrap_err().to_string(),
+            "option out of range: the codec needs at least 66060288. field=`memoryBudgetBytes` value=`65011712` codec=`Zstd(9)`"
+        );
     }
 
     #[test]

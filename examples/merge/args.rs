@@ -15,7 +15,8 @@ use crate::support::resolved;
 /// are named {timestampMs}-{writerId}-{sequence}.parquet; else those of the file that is given first. Outputs are
 /// {DIR}/{STEM}-00000.parquet and so on. Inputs stay as they are.
 ///
-/// Exit codes: 0 merged, 1 failure, 2 bad usage, 3 an input is bad. Unless it is 0, no output is left.
+/// Exit codes: 0 merged, 1 failure, 2 bad usage, 3 an input is bad. Unless it is 0, no output is left. A merge that is
+/// killed by a signal can leave {DIR}/.{STEM}-scratch, and files {STEM}-*#*: delete them.
 #[derive(Debug, Parser)]
 #[command(name = "merge", verbatim_doc_comment)]
 pub(crate) struct Args {

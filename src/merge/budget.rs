@@ -79,17 +79,7 @@ pub(super) fn decoder_bytes(codec: Compression) -> u64 {
 
 /// What an open encoder of a column chunk takes beside the pages that it has: the state of the codec.
 pub(super) fn encoder_bytes(codec: Codec) -> u64 {
-    let state = match codec {
-        Codec::None => 0,
-        Codec::Snappy | Codec::Lz4 => 36 << 10,
-        // Of pages of up to 1 MiB; zstd/lib/compress/clevels.h has the tables that this follows from.
-        Codec::Zstd(..=2) => 800 << 10,
-        Codec::Zstd(3) => 1_300 << 10,
-        Codec::Zstd(4..=6) => 3_600 << 10,
-        Codec::Zstd(7..=8) => 6_700 << 10,
-        Codec::Zstd(_) => 18 << 20,
-    };
-    state + (16 << 10)
+    codec.encoder_bytes() + (16 << 10)
 }
 
 /// What of an allotment may be fetched and decompressed; the rest is for decoded rows and keys.

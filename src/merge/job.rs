@@ -104,9 +104,10 @@ impl Job {
         store: &Arc<dyn ObjectStore>,
         schema: &SchemaRef,
     ) -> Result<Sources, MergeError> {
-        if options.memory_budget_bytes < MIN_MEMORY_BUDGET_BYTES {
+        let needed = MIN_MEMORY_BUDGET_BYTES.max(options.codec.least_budget());
+        if options.memory_budget_bytes < needed {
             return Err(MergeError::Budget {
-                needed: MIN_MEMORY_BUDGET_BYTES,
+                needed,
                 budget: options.memory_budget_bytes,
             });
         }

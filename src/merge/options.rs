@@ -17,7 +17,8 @@ pub struct MergeOptions {
     pub sort_order: Vec<SortField>,
     /// What to do about an input whose rows are not in that order. [`OnUnsorted::Resort`] needs a scratch place.
     pub on_unsorted: OnUnsorted,
-    /// Memory that the merge may hold; at least [`MIN_MEMORY_BUDGET_BYTES`]. About half of it is for reading: a row
+    /// Memory that the merge may hold; at least [`MIN_MEMORY_BUDGET_BYTES`], 24 MiB with Zstandard of level 7 or 8, 63 MiB
+    /// with higher ones. About half of it is for reading: a row
     /// group without page index that takes more, compressed, is too large. Holes that an allocator keeps come on top.
     pub memory_budget_bytes: u64,
     /// Outputs are rolled at about this size, or at 2,048 parts of an eighth of the memory budget (32 GiB by default) if

@@ -27,11 +27,11 @@ const HINT: &str = "version-hint.text";
 /// own catalog renames instead, so that Spark must not write to such a table at the same time. The specification
 /// deprecates this kind of table in favour of catalogs; it is the one that needs nothing but a store.
 ///
-/// A version may be spelt in two ways: `v{N}.metadata.json`, as here, and compressed `v{N}.gz.metadata.json`. Both are
-/// read and no version that is there is ever made again under the other name. But **all writers of a table must spell
-/// alike at a time**: creating one name if it is absent says nothing of the other, so that two writers that differ may
-/// make the same version in the same instant. That is noticed and refused as `Unsupported`, naming both files. The
-/// name of old, `v{N}.metadata.json.gz`, is read where no hint leads elsewhere.
+/// A version may be spelt in three ways: `v{N}.metadata.json`, as here, and compressed `v{N}.gz.metadata.json` or, of
+/// old, `v{N}.metadata.json.gz`. All are read and no version that is there is ever made again under another name. But
+/// **all writers of a table must spell alike at a time**: creating one name if it is absent says nothing of the others,
+/// so that two writers that differ may make the same version in the same instant. That is noticed and refused as
+/// `Unsupported`, naming both files.
 ///
 /// `version-hint.text` is written after each commit as well as possible, and never believed: the highest version
 /// that is there is the table.
@@ -65,9 +65,16 @@ impl FileSystemCatalog {
         self.files.metadata_dir().join(format!("v{version}.metadata.json"))
     }
 
-    /// The same version as others may have made it.
-    fn other_path(&self, version: u64) -> Path {
-        self.files.metadata_dir().join(format!("v{version}.gz.metadata.json"))
+    /// The files of the same version as others may have made it, those that are there.
+    async fn others(&self, version: u64) -> Result<Vec<Path>> {
+        let dir = self.files.metadata_dir();
+        let names = [
+            format!("v{version}.gz.metadata.json"),
+            format!("v{version}.metadata.json.gz"),
+        ];
+        let [a, b] = names.map(|name| dir.clone().join(name));
+        let (has_a, has_b) = try_join(self.files.head(&a), self.files.head(&b)).await?;
+        Ok([has_a.map(|_| a), has_b.map(|_| b)].into_iter().flatten().collect())
     }
 
     /// The highest version there is, and its file.
@@ -123,12 +130,12 @@ impl FileSystemCatalog {
 
     /// The file of a version, however it is spelt.
     async fn file_of(&self, version: u64) -> Result<Option<Path>> {
-        let (path, other) = (self.path(version), self.other_path(version));
-        match try_join(self.files.head(&path), self.files.head(&other)).await? {
-            (Some(_), Some(_)) => Err(made_twice(&path, &other)),
-            (Some(_), None) => Ok(Some(path)),
-            (None, Some(_)) => Ok(Some(other)),
-            (None, None) => Ok(None),
+        let path = self.path(version);
+        let (found, others) = try_join(self.files.head(&path), self.others(version)).await?;
+        let files: Vec<Path> = found.map(|_| path).into_iter().chain(others).collect();
+        match files.as_slice() {
+            [one, other, ..] => Err(made_twice(one, other)),
+            _ => Ok(files.into_iter().next()),
         }
     }
 
@@ -184,8 +191,8 @@ impl FileSystemCatalog {
     /// Creates a version if it is absent.
     async fn publish(&self, version: u64, metadata: &TableMetadata) -> Result<Option<CatalogTable>> {
         self.probe().await?;
-        let (path, other) = (self.path(version), self.other_path(version));
-        if self.files.head(&other).await?.is_some() {
+        let path = self.path(version);
+        if !self.others(version).await?.is_empty() {
             return Ok(None);
         }
         let bytes = Bytes::from(metadata.encode()?);
@@ -219,8 +226,8 @@ impl FileSystemCatalog {
             }
         }
         // Nothing can take back what either has made; whoever looks next is told.
-        if self.files.head(&other).await.map_err(|e| unknown(&path, e))?.is_some() {
-            return Err(made_twice(&path, &other));
+        if let Some(other) = self.others(version).await.map_err(|e| unknown(&path, e))?.first() {
+            return Err(made_twice(&path, other));
         }
         // Only makes the next look faster.
         let hint = PutPayload::from(version.to_string());

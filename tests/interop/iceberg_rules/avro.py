@@ -7,7 +7,7 @@ import uuid
 
 import fastavro
 
-from .values import DECIMAL, FIXED
+from .values import DECIMAL, FIXED, PROMOTIONS
 
 OPTIONAL = False
 REQUIRED = True
@@ -220,8 +220,15 @@ def lint_type(schema, kind, at, report):
         if isinstance(found, dict) and str(found.get("logicalType", "")).startswith("timestamp"):
             found = {"adjust-to-utc": False, **found}
         # The text of the specification gives `day` the type int, the reference implementation date.
-        foreign = report.foreign and kind == "date" and found == "int"
+        foreign = report.foreign and (kind == "date" and found == "int" or was_promoted(found, kind))
         report.check(found == wanted or foreign, at, f"is {json.dumps(found)}, not {json.dumps(wanted)}"[:200])
+
+
+def was_promoted(found, kind):
+    """Whether an Avro type is that of a column before it was promoted to the type."""
+    if DECIMAL.match(kind) and isinstance(found, dict) and found.get("logicalType") == "decimal":
+        return found.get("precision") < int(DECIMAL.match(kind)[1]) and found.get("scale") == int(DECIMAL.match(kind)[2])
+    return any(new == kind and found == avro_type(old) for old, new in PROMOTIONS)
 
 
 def without_names(schema):

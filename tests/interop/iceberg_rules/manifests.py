@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .avro import MANIFEST_FILE, MANIFEST_FILE_V3, AvroFile, lint_schema, manifest_entry
 from .report import SCHEME
-from .values import Struct, decode, fields_of, is_nan, order, parse_type, result_type
+from .values import Struct, decode_promoted, fields_of, is_nan, order, parse_type, result_type
 
 EXISTING, ADDED, DELETED = 0, 1, 2
 COUNTS = {EXISTING: (505, 513), ADDED: (504, 512), DELETED: (506, 514)}
@@ -281,12 +281,12 @@ class Tree:
         for raw in raws:
             status, file = raw[0], raw[2]
             key, given = (file.get(100), file.get(144)), file.get(142)
-            known = self.row_ids_of.get(key)
             name = f"{at} {str(file.get(100)).rsplit('/', 1)[-1]}"
+            # What is not deleted may inherit its id again and again, as long as it is the same.
             self.report.check(
-                given is not None or status == ADDED or known is None,
+                given is not None or status != DELETED or key not in self.row_ids_of,
                 name,
-                f"first_row_id of status {status} is null, was {known}",
+                f"first_row_id of status {status} is null, was {self.row_ids_of.get(key)}",
             )
             if given is None and status == DELETED:
                 continue
@@ -370,15 +370,24 @@ def lint_summaries(table, entries, record, at, report):
         live = [entry for entry in entries if entry.status != DELETED]
         wanted = [summarise([(e.file.get(102) or {}).get(field["field-id"]) for e in some]) for some in (entries, live)]
         try:
-            bounds = [None if summary[key] is None else decode(kind, summary[key]) for key in (510, 511)]
+            bounds = [None if summary[key] is None else decode_promoted(kind, summary[key]) for key in (510, 511)]
         except ValueError as error:
             report.add(name, f"bound cannot be decoded: {error}")
             continue
         found = (summary.get(509), summary.get(518), *(order(bound) for bound in bounds))
+        if kind in ("float", "double"):
+            wanted += [with_both_zeros(want) for want in wanted]
         exact = any(
             found == want or (found[1] is None and found[:1] + found[2:] == want[:1] + want[2:]) for want in wanted
         )
         report.check(exact, name, f"(null, NaN, lower, upper) is {found}, not {wanted[0]}")
+
+
+def with_both_zeros(summary):
+    """Bounds may include the other zero too: readers do not agree whether the two are one."""
+    minus, plus = order(-0.0), order(0.0)
+    null, nan, least, greatest = summary
+    return null, nan, minus if least == plus else least, plus if greatest == minus else greatest
 
 
 def summarise(values):

@@ -169,6 +169,14 @@ def decode(kind, data):
     raise ValueError(f"{len(data)} bytes for {kind}")
 
 
+def decode_promoted(kind, data):
+    """As `decode`, of what may have been written before its column was promoted to the type."""
+    old = {"long": "int", "double": "float"}.get(kind)
+    if old and len(data) == struct.calcsize(FORMATS[old]):
+        return decode(old, data)
+    return decode(kind, data)
+
+
 def minimal(number):
     """The fewest bytes of an integer in two's complement, big-endian."""
     bits = number.bit_length() if number >= 0 else (number + 1).bit_length()

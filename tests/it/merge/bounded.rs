@@ -122,6 +122,20 @@ fn what_does_not_fit_at_once_is_merged_in_passes_with_exact_ties() {
 }
 
 #[test]
+fn a_codec_that_takes_more_than_the_budget_is_refused() {
+    block_on(async {
+        let batch = wide(&mut Random::new(1), 10, 10);
+        let store = memory();
+        let inputs = inputs(&store, std::slice::from_ref(&batch), &WriterProperties::default()).await;
+        let options = by_key().with_codec(Codec::Zstd(9));
+        let error = merge(&store, inputs, options, batch.schema()).await.unwrap_err();
+        let told = matches!(error, MergeError::Budget { needed, .. } if needed == 63 << 20);
+        assert!(told, "{error}");
+        assert_eq!(listed(&store, "out").await, Vec::<String>::new());
+    });
+}
+
+#[test]
 fn large_row_groups_are_read_page_by_page_or_refused() {
     block_on(async {
         let mut random = Random::new(12);
