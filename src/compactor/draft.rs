@@ -161,17 +161,15 @@ impl LaneWork {
         let mut candidates = Vec::new();
         let mut unavailable = Vec::new();
         let mut vanished = Vec::new();
-        while let Some((file, told)) = read.next().await {
-            match told {
+        while let Some((file, footer)) = read.next().await {
+            match footer {
                 Ok(mut footer) => {
                     footer.schema = schemas.share(footer.schema);
-                    let told = Told::from(&footer);
-                    self.footers.keep(&file.key, footer);
-                    let candidate = self.judge(file, told, taken, table);
-                    candidates.extend(candidate.map(|mut candidate| {
+                    if let Some(mut candidate) = self.judge(file, Told::from(&footer), taken, table) {
+                        self.footers.keep(&candidate.file.key, footer);
                         candidate.columns.schema = candidate.columns.schema.map(|schema| schemas.share(schema));
-                        candidate
-                    }));
+                        candidates.push(candidate);
+                    }
                 }
                 Err(SourceError::Bad(QuarantineReason::Vanished)) => vanished.push(file),
                 Err(SourceError::Bad(reason)) => self.found.quarantined.push((file, reason)),

@@ -163,6 +163,17 @@ impl Job {
         self.unsorted.as_ref().is_some_and(|all| all.contains(&input.index))
     }
 
+    /// Takes note of an input that is not in order: others by the same hand will be like it, and if not only those are
+    /// not, any may be.
+    fn sort_like(&mut self, index: usize) {
+        let Some(unsorted) = &mut self.unsorted else { return };
+        let is_first = unsorted.is_empty();
+        let writer = self.inputs.get(index).map(|input| &input.writer);
+        let like = self.inputs.iter();
+        let like = like.filter(|input| !is_first || Some(&input.writer) == writer);
+        unsorted.extend(like.map(|input| input.index));
+    }
+
     /// The inputs in chains, by index. Inputs without rows are in none, nor are those that are to be sorted.
     pub(super) fn chains(&self) -> Vec<Vec<usize>> {
         let with_rows = self
@@ -266,26 +277,14 @@ impl Job {
         self.replans += 1;
         let sources = self.shares().sources;
         match stop {
-            Stop::Failed(error) => match (&error, &mut self.unsorted) {
-                (
-                    MergeError::Source {
-                        index,
-                        reason: QuarantineReason::Unsorted { .. },
-                    },
-                    Some(unsorted),
-                ) => {
-                    // Others by the same hand will be like it, and if not only those, any may be.
-                    let is_first = unsorted.is_empty();
-                    let writer = self.inputs.get(*index).map(|input| &input.writer);
-                    let like = self
-                        .inputs
-                        .iter()
-                        .filter(|input| !is_first || Some(&input.writer) == writer);
-                    unsorted.extend(like.map(|input| input.index));
-                    Ok(())
-                }
-                _ => Err(error),
-            },
+            Stop::Failed(MergeError::Source {
+                index,
+                reason: QuarantineReason::Unsorted { .. },
+            }) if self.unsorted.is_some() => {
+                self.sort_like(index);
+                Ok(())
+            }
+            Stop::Failed(error) => Err(error),
             Stop::ChainBroken { index } => {
                 self.unchained.insert(index);
                 if self.replans > MAX_REPLANS {

@@ -43,17 +43,28 @@ impl Scratch {
                 held += batch.memory_size();
                 batches.push(batch);
                 if held >= together {
-                    let merging = Merging::of_batches(plan.clone(), std::mem::take(&mut batches), shares.merged);
-                    chains.push(self.write(plan, shares, block, merging).await?);
+                    let batches = std::mem::take(&mut batches);
+                    chains.push(self.write_together(plan, shares, block, batches).await?);
                     held = 0;
                 }
             }
         }
         if !batches.is_empty() {
-            let merging = Merging::of_batches(plan.clone(), batches, shares.merged);
-            chains.push(self.write(plan, shares, block, merging).await?);
+            chains.push(self.write_together(plan, shares, block, batches).await?);
         }
         Ok(chains)
+    }
+
+    /// Merges batches that are each in order into one chain.
+    async fn write_together(
+        &mut self,
+        plan: &Plan,
+        shares: Shares,
+        block: u64,
+        batches: Vec<Batch>,
+    ) -> Result<Chain, Stop> {
+        let merging = Merging::of_batches(plan.clone(), batches, shares.merged);
+        self.write(plan, shares, block, merging).await
     }
 }
 
