@@ -1,5 +1,6 @@
 //! What can be wrong with a table's metadata, with fields; turned into [`Error`] at the edge of this room.
 
+use super::transform::Transform;
 use crate::error::{Error, ErrorKind};
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,14 @@ impl SpecError {
         Self::Json {
             part: part.into(),
             source,
+        }
+    }
+
+    /// Transforms of several columns are in the specification of version 3; none is known here.
+    pub(super) fn of_several_columns(transform: &Transform) -> Self {
+        Self::Transform {
+            transform: transform.to_string(),
+            data_type: "several columns".to_owned(),
         }
     }
 

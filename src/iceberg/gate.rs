@@ -35,7 +35,8 @@ pub(super) fn check_append(table: &TableMetadata) -> Result<()> {
     if main != current {
         return refuse("a current snapshot that is not that of main", &format!("{current:?}"));
     }
-    // Names a transform that is not known here.
+    // Both name a transform that is not known here.
     SpecPartitioner::of(table)?;
+    table.default_sort_order().check_transforms()?;
     Ok(())
 }

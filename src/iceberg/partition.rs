@@ -128,6 +128,9 @@ impl PartitionSpec {
 impl PartitionField {
     fn unknown_source(&self) -> SpecError {
         let ids = &self.source_ids;
+        if ids.len() > 1 {
+            return SpecError::of_several_columns(&self.transform);
+        }
         SpecError::broken(
             format!("partition field {}", self.name),
             format!("not a column that can be partitioned by. id=`{ids:?}`"),
@@ -314,6 +317,15 @@ mod tests {
                 {"source-id": source, "field-id": 1000, "name": "p", "transform": transform}]}));
             assert_eq!(spec.partition_type(&schema()).unwrap_err().kind(), kind, "{transform}");
             assert_eq!(spec.tuple(&schema(), |_| None).unwrap_err().kind(), kind, "{transform}");
+        }
+        let several = spec(json!({"fields": [
+            {"source-ids": [1, 2], "field-id": 1000, "name": "p", "transform": "bucket[4]"}]}));
+        for error in [
+            several.partition_type(&schema()).unwrap_err(),
+            several.tuple(&schema(), |_| None).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("transform=`bucket[4]` type=`several columns`"), "{error}");
         }
     }
 

@@ -70,8 +70,25 @@ impl SortOrder {
         self.fields.is_empty()
     }
 
+    /// Checks that it is known here what each part is sorted by, whether its columns are still there or not.
+    pub(super) fn check_transforms(&self) -> Result<(), SpecError> {
+        for field in &self.fields {
+            if field.source_ids.len() > 1 {
+                return Err(SpecError::of_several_columns(&field.transform));
+            }
+            if matches!(field.transform, Transform::Unknown(_)) {
+                return Err(SpecError::Transform {
+                    transform: field.transform.to_string(),
+                    data_type: format!("any, in sort order {}", self.order_id),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that all its columns are in `schema` and can be sorted by.
     pub(super) fn check(&self, schema: &Schema) -> Result<(), SpecError> {
+        self.check_transforms()?;
         for field in &self.fields {
             let Some(source) = source_type(&field.source_ids, schema) else {
                 let rule = format!("not a column that can be sorted by. id=`{:?}`", field.source_ids);

@@ -56,6 +56,17 @@ fn tables_that_ask_for_more_than_an_append_are_left_alone() {
                 json!([{"source-id": 1, "field-id": 1000, "name": "p", "transform": "zorder[2]"}]);
         };
         assert_refused(&foreign(transform).await, "zorder[2]").await;
+        let sorted = |columns: Value, transform: &'static str| {
+            move |table: &mut Value| {
+                let mut field = json!({"transform": transform, "direction": "asc", "null-order": "nulls-first"});
+                let key = if columns.is_array() { "source-ids" } else { "source-id" };
+                field[key] = columns;
+                table["sort-orders"] = json!([{"order-id": 0, "fields": []}, {"order-id": 1, "fields": [field]}]);
+                table["default-sort-order-id"] = json!(1);
+            }
+        };
+        assert_refused(&foreign(sorted(json!(1), "hilbert[2]")).await, "hilbert[2]").await;
+        assert_refused(&foreign(sorted(json!([1, 2]), "identity")).await, "several columns").await;
         let default = |table: &mut Value| {
             table["format-version"] = json!(3);
             table["next-row-id"] = json!(0);
