@@ -325,7 +325,12 @@ mod tests {
             several.tuple(&schema(), |_| None).unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert!(error.to_string().contains("transform=`bucket[4]` type=`several columns`"), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .contains("transform=`bucket[4]` type=`several columns`"),
+                "{error}"
+            );
         }
     }
 
