@@ -101,6 +101,9 @@ pub struct Options {
     pub on_replaced: OnReplaced,
     /// The codec of the output files.
     pub codec: Codec,
+    /// Whether row groups that are as good as what would be written in their place are copied undecoded, but for their
+    /// keys. See [`MergeOptions::copy_row_groups`](crate::MergeOptions::copy_row_groups).
+    pub copy_row_groups: bool,
 }
 
 impl Default for Options {
@@ -131,6 +134,7 @@ impl Default for Options {
             on_unsorted: OnUnsorted::default(),
             on_replaced: OnReplaced::default(),
             codec: Codec::default(),
+            copy_row_groups: true,
         }
     }
 }
@@ -179,6 +183,7 @@ with_methods! { Options {
     with_on_unsorted: on_unsorted, OnUnsorted;
     with_on_replaced: on_replaced, OnReplaced;
     with_codec: codec, Codec;
+    with_copy_row_groups: copy_row_groups, bool;
 }}
 
 impl Options {

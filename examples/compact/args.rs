@@ -65,6 +65,9 @@ pub(crate) struct Args {
     /// zstd(LEVEL), snappy, lz4 or none
     #[arg(long, default_value = "zstd(1)", value_parser = codec)]
     pub(crate) codec: Codec,
+    /// Decode also those row groups that could be copied as they are
+    #[arg(long)]
+    pub(crate) no_copy: bool,
     /// The directory of plans, state and scratch; by default `{tables}-control`
     #[arg(long, value_name = "DIR", value_parser = local)]
     pub(crate) control: Option<PathBuf>,
@@ -155,6 +158,7 @@ impl Args {
             .with_memory_budget_bytes(self.memory)
             .with_target_file_size_bytes(self.target_file_size)
             .with_codec(self.codec)
+            .with_copy_row_groups(!self.no_copy)
             .with_on_unsorted(self.unsorted)
     }
 

@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// Threads that encode columns beside the one that reads and merges; 1: it does all itself. Absent: one a processor
     #[arg(long, value_name = "N", default_value_t = processors(), value_parser = threads)]
     pub(crate) threads: usize,
+    /// Decode also those row groups that could be copied as they are
+    #[arg(long)]
+    pub(crate) no_copy: bool,
     /// Read the outputs again and compare their rows with those of the inputs
     #[arg(long)]
     pub(crate) verify: bool,
@@ -63,6 +66,7 @@ impl Args {
             .with_target_file_size_bytes(self.target_file_size)
             .with_codec(self.codec)
             .with_on_unsorted(self.unsorted)
+            .with_copy_row_groups(!self.no_copy)
             .with_verify_reread(self.verify)
     }
 

@@ -46,6 +46,7 @@ impl Report {
         json!({
             "sources": self.sources,
             "rows": output.rows,
+            "rowsCopied": output.rows_copied,
             "bytesIn": output.bytes_in,
             "bytesOut": output.bytes_out,
             "files": files.collect::<Vec<_>>(),
@@ -81,6 +82,9 @@ impl Report {
             output.files.len(),
             self.row_groups(),
         ));
+        if output.rows_copied > 0 {
+            lines.push(format!("{} rows in row groups copied as they are", output.rows_copied));
+        }
         lines.push(format!(
             "{:.2} s, {} rows/s, at most {} counted against the budget",
             self.elapsed.as_secs_f64(),

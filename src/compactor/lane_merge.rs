@@ -325,4 +325,5 @@ pub(crate) fn merge_options(options: &Options) -> MergeOptions {
         .with_codec(options.codec)
         .with_sort_order(options.sort_order.clone())
         .with_on_unsorted(options.on_unsorted)
+        .with_copy_row_groups(options.copy_row_groups)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::row::OwnedRow;
+use arrow::row::{OwnedRow, Row};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
@@ -13,12 +13,20 @@ use super::order::KeyEncoder;
 use crate::options::SortField;
 use crate::schema::Caster;
 
-/// The least and the greatest first key column of an input, as its footer tells. A footer can lie, so whoever
+/// The least and the greatest first key column of an input or a row group, as its footer tells. A footer can lie, so whoever
 /// reads a chain checks that each input continues it.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
     pub(super) first: OwnedRow,
     pub(super) last: OwnedRow,
+}
+
+impl Span {
+    /// Whether all its keys come before `key`, which is a whole key or the first column of one.
+    pub(super) fn is_before(&self, key: Row<'_>) -> bool {
+        let (last, key) = (self.last.row(), key.as_ref());
+        last.as_ref() < key && !key.starts_with(last.as_ref())
+    }
 }
 
 /// An input to be put into a chain.
@@ -74,14 +82,24 @@ pub(super) fn chains(mut links: Vec<Link>, whole_key: bool) -> Vec<Vec<usize>> {
 
 /// The span of a file, `None` where its footer does not tell it reliably.
 pub(super) fn span(metadata: &ParquetMetaData, source: &SchemaRef, plan: &Schema, order: &[SortField]) -> Option<Span> {
+    span_of(metadata.row_groups(), source, plan, order)
+}
+
+/// As [`span`], of some row groups of a file.
+pub(super) fn span_of(
+    groups: &[RowGroupMetaData],
+    source: &SchemaRef,
+    plan: &Schema,
+    order: &[SortField],
+) -> Option<Span> {
     // Statistics of a broken file may be of any length, and their conversion asserts that they are not.
     let span = guarded("statistics broke their conversion", || {
-        told_span(metadata, source, plan, order)
+        told_span(groups, source, plan, order)
     });
     span.ok().flatten()
 }
 
-fn told_span(metadata: &ParquetMetaData, source: &SchemaRef, plan: &Schema, order: &[SortField]) -> Option<Span> {
+fn told_span(groups: &[RowGroupMetaData], source: &SchemaRef, plan: &Schema, order: &[SortField]) -> Option<Span> {
     let key = order.first()?;
     let target = plan.field_with_name(&key.column).ok()?;
     // Statistics leave NaN out.
@@ -91,12 +109,8 @@ fn told_span(metadata: &ParquetMetaData, source: &SchemaRef, plan: &Schema, orde
     ) {
         return None;
     }
-    let groups: Vec<&RowGroupMetaData> = metadata
-        .row_groups()
-        .iter()
-        .filter(|group| group.num_rows() > 0)
-        .collect();
-    let parquet = metadata.file_metadata().schema_descr();
+    let groups: Vec<&RowGroupMetaData> = groups.iter().filter(|group| group.num_rows() > 0).collect();
+    let parquet = groups.first()?.schema_descr();
     let converter = StatisticsConverter::try_new(&key.column, source, parquet).ok()?;
     let column = converter.parquet_column_index()?;
     // The fields that `min` and `max` were before they had a defined order.

@@ -88,10 +88,7 @@ pub(super) fn build_columns(
     let total = usize::try_from(total).unwrap_or(0);
     // The decoder allocates by its batch size, whatever there is to read.
     let batch_rows = batch_rows.min(rows.len()).max(1);
-    let source = Extents {
-        extents: Arc::clone(extents),
-        size,
-    };
+    let source = Extents::new(extents, size);
     let selection = (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
     let reader = guarded("a row group broke the decoder", || {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.arrow.clone())
@@ -112,9 +109,18 @@ pub(super) fn find(extents: &[Extent], range: &Range<u64>) -> Option<Bytes> {
 }
 
 /// The fetched parts of a file, as the decoder reads them.
-struct Extents {
+pub(super) struct Extents {
     extents: Arc<Vec<Extent>>,
     size: u64,
+}
+
+impl Extents {
+    pub(super) fn new(extents: &Arc<Vec<Extent>>, size: u64) -> Self {
+        Self {
+            extents: Arc::clone(extents),
+            size,
+        }
+    }
 }
 
 impl Length for Extents {

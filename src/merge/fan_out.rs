@@ -16,6 +16,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
 use super::budget::{Held, Memory, to_usize};
+use super::copying::{Copied, Offer, Rule};
 use super::cut::{Cut, Cutter, Group};
 use super::error::MergeError;
 use super::output::{OpenFile, OpenGroup, Output, OutputOptions};
@@ -142,6 +143,30 @@ impl Outputs {
         match self {
             Self::InOrder(output) => output.write(rows).await,
             Self::ByPartition(fan_out) => fan_out.write(rows).await,
+        }
+    }
+
+    /// What row groups must be to be copied; `None` where files are cut by partition.
+    pub(super) fn rule(&self) -> Result<Option<Rule>, MergeError> {
+        match self {
+            Self::InOrder(output) => output.rule().map(Some),
+            Self::ByPartition(_) => Ok(None),
+        }
+    }
+
+    /// As [`Output::accepts`].
+    pub(super) fn accepts(&mut self, offer: Offer) -> bool {
+        match self {
+            Self::InOrder(output) => output.accepts(offer),
+            Self::ByPartition(_) => false,
+        }
+    }
+
+    /// As [`Output::copy`].
+    pub(super) async fn copy(&mut self, copied: Copied) -> Result<u64, MergeError> {
+        match self {
+            Self::InOrder(output) => output.copy(copied).await,
+            Self::ByPartition(_) => Err(MergeError::internal("a row group of many partitions")),
         }
     }
 

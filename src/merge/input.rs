@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use object_store::ObjectStore;
 
 use super::budget::Memory;
+use super::copying::Rule;
 use super::footer::SourceFooter;
 use super::hash::RowHash;
 use super::order::KeyEncoder;
@@ -23,6 +24,8 @@ pub(super) struct Plan {
     /// Bytes that columns may hold while they are decoded at once, beside all allotments: only one reader decodes
     /// at a time.
     pub(super) decoding: u64,
+    /// Which row groups are copied as they are; `None`: none.
+    pub(super) copying: Option<Arc<Rule>>,
     /// Sums the rows of the inputs, where the outputs are to be compared with them.
     pub(super) hash: Option<Arc<Mutex<RowHash>>>,
 }
@@ -39,6 +42,8 @@ pub(super) struct Input {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) footer: SourceFooter,
     pub(super) origin: Origin,
+    /// Whether what its footer tells of its keys may be relied on until they are read.
+    pub(super) tells_keys: bool,
 }
 
 impl Input {

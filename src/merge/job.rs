@@ -8,12 +8,13 @@ use object_store::ObjectStore;
 
 use super::budget::Memory;
 use super::chain::{self, Link};
+use super::cursor::{Chain, Waiting};
 use super::encodings::Encodings;
 use super::error::MergeError;
 use super::footer::too_large;
 use super::hash::RowHash;
 use super::input::Plan;
-use super::merging::{Chain, Stop, Waiting};
+use super::merging::Stop;
 use super::options::{MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 use super::order::KeyEncoder;
 use super::sources::{READER_BYTES, Reading, Source, Sources};
@@ -90,7 +91,6 @@ pub(super) struct Job {
     needed_of_told: u64,
     /// What a slice of a row group that is read in parts needs, as one has shown.
     parts_need: u64,
-    unchained: BTreeSet<usize>,
     /// Inputs that are to be sorted; `None`: what is not in order is refused.
     pub(super) unsorted: Option<BTreeSet<usize>>,
     replans: usize,
@@ -129,7 +129,6 @@ impl Job {
             needs: BTreeMap::new(),
             needed_of_told: 1_000,
             parts_need: 0,
-            unchained: BTreeSet::new(),
             unsorted: None,
             replans: 0,
             memory: sources.memory.clone(),
@@ -187,11 +186,7 @@ impl Job {
         let links = with_rows.map(|input| Link {
             index: input.index,
             rank: input.rank,
-            span: if self.unchained.contains(&input.index) {
-                None
-            } else {
-                input.span.clone()
-            },
+            span: input.span.clone(),
         });
         chain::chains(links.collect(), self.options.sort_order.len() == 1)
     }
@@ -268,6 +263,7 @@ impl Job {
             columns: Arc::clone(&self.schema),
             memory: self.memory.clone(),
             decoding: self.shares().decoding,
+            copying: None,
             hash,
         })
     }
@@ -286,9 +282,11 @@ impl Job {
             }
             Stop::Failed(error) => Err(error),
             Stop::ChainBroken { index } => {
-                self.unchained.insert(index);
-                if self.replans > MAX_REPLANS {
-                    self.unchained.extend(0..self.inputs.len());
+                let is_last_try = self.replans > MAX_REPLANS;
+                for input in &mut self.inputs {
+                    if input.index == index || is_last_try {
+                        input.span = None;
+                    }
                 }
                 Ok(())
             }

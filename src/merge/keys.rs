@@ -1,6 +1,7 @@
 //! The encoded keys of a batch of rows, which compare as the rows are ordered.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use arrow::row::{OwnedRow, Row, Rows};
 
@@ -54,6 +55,20 @@ impl Keys {
     pub(super) fn compare(&self, row: usize, others: &Self, other: usize) -> Ordering {
         let heads = self.heads[row].cmp(&others.heads[other]);
         heads.then_with(|| self.rows.row(row).cmp(&others.rows.row(other)))
+    }
+
+    /// The first one of `rows` that does not come before `bound`, the first column of a key; their end if all do.
+    pub(super) fn first_from(&self, rows: Range<usize>, bound: Row<'_>) -> usize {
+        let (mut first, mut end) = (rows.start, rows.end);
+        while first < end {
+            let middle = first + (end - first) / 2;
+            if self.row(middle).as_ref() < bound.as_ref() {
+                first = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        first
     }
 
     /// The first row that does not come after the one before it, if there is one.

@@ -1,24 +1,20 @@
 //! Merges chains of inputs: reads where a head is empty, merges the keys, carries out the runs.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::row::OwnedRow;
+use arrow::row::{OwnedRow, Row};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::ahead::Queue;
 use super::batch::{Batch, MAX_BATCH_ROWS};
 use super::budget::{Held, to_usize};
+use super::copying::{Claim, Copied, Offer};
+use super::cursor::{Chain, Cursor};
 use super::error::MergeError;
 use super::gather::gather;
 use super::input::{Origin, Plan};
-use super::kway::{Head, merge};
-use super::reader::InputReader;
-use super::runs::{Run, RunReader};
-use super::sources::Source;
-use super::step::yield_now;
+use super::kway::{Head, Run, merge};
 
 /// Inputs that are opened at the same time.
 const CONCURRENT_READS: usize = 8;
@@ -26,7 +22,7 @@ const CONCURRENT_READS: usize = 8;
 /// Why a merge stops.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// Statistics lied: this input does not continue its chain.
+    /// Statistics lied: the keys of this input are not where they are told to be.
     ChainBroken {
         index: usize,
     },
@@ -45,54 +41,6 @@ impl From<MergeError> for Stop {
     }
 }
 
-/// One chain of inputs and the bytes that reading it may hold.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Chain {
-    pub(super) inputs: Vec<Waiting>,
-    pub(super) allotment: u64,
-    /// Bytes that what is fetched ahead may hold beside.
-    pub(super) spare: u64,
-}
-
-/// What is not being read yet.
-#[derive(Clone, Debug)]
-pub(super) enum Waiting {
-    Run(Arc<Run>),
-    Source(Box<Source>),
-}
-
-/// What is being read.
-#[derive(Debug)]
-enum Reader {
-    Run(Box<RunReader>),
-    Source(Box<InputReader>),
-}
-
-impl Reader {
-    async fn next(&mut self) -> Result<Option<Batch>, Stop> {
-        match self {
-            Self::Run(reader) => Ok(reader.next().await?),
-            Self::Source(reader) => reader.next().await,
-        }
-    }
-
-    /// The input; `None` for an intermediate file, whose rows carry their ranks themselves.
-    fn origin(&self) -> Option<Origin> {
-        match self {
-            Self::Run(_) => None,
-            Self::Source(reader) => Some(reader.origin()),
-        }
-    }
-
-    /// Bytes that it will not need any more.
-    fn spare(&self) -> u64 {
-        match self {
-            Self::Run(_) => 0,
-            Self::Source(reader) => reader.spare(),
-        }
-    }
-}
-
 /// A merge under way.
 #[derive(Debug)]
 pub(super) struct Merging {
@@ -102,6 +50,16 @@ pub(super) struct Merging {
     /// Most bytes of merged rows at once.
     max_bytes: u64,
     cursors: Vec<Cursor>,
+    /// Last key and rank so far, where row groups are copied by what footers tell.
+    last: Option<(OwnedRow, u32)>,
+}
+
+/// What comes next in a merge.
+#[derive(Debug)]
+pub(super) enum Step {
+    Rows(Merged),
+    /// A row group, which is to be copied or declined.
+    Offer(Offer),
 }
 
 /// Merged rows.
@@ -114,25 +72,13 @@ pub(super) struct Merged {
 impl Merging {
     /// A merge of `chains` into batches of the columns `out` of at most about `max_bytes`.
     pub(super) fn new(plan: Plan, chains: Vec<Chain>, out: SchemaRef, max_bytes: u64) -> Self {
-        let cursors = chains
-            .into_iter()
-            .map(|chain| Cursor {
-                plan: plan.clone(),
-                waiting: chain.inputs.into(),
-                allotment: chain.allotment,
-                spare: chain.spare,
-                reader: None,
-                ahead: Queue::default(),
-                batch: None,
-                position: 0,
-                last: None,
-            })
-            .collect();
+        let cursors = chains.into_iter().map(|chain| Cursor::new(plan.clone(), chain));
         Self {
+            cursors: cursors.collect(),
             plan,
             out,
             max_bytes,
-            cursors,
+            last: None,
         }
     }
 
@@ -147,29 +93,108 @@ impl Merging {
         merging
     }
 
-    /// The next rows, `None` after the last.
-    pub(super) async fn next(&mut self) -> Result<Option<Merged>, Stop> {
-        let fills: Vec<_> = self
-            .cursors
-            .iter_mut()
-            .filter(|cursor| cursor.is_empty())
-            .map(Cursor::fill)
-            .collect();
+    /// The next rows of a merge that copies nothing, `None` after the last.
+    pub(super) async fn next_rows(&mut self) -> Result<Option<Merged>, Stop> {
+        match self.next().await? {
+            Some(Step::Rows(rows)) => Ok(Some(rows)),
+            Some(Step::Offer(_)) => Err(MergeError::internal("a row group where rows are asked for").into()),
+            None => Ok(None),
+        }
+    }
+
+    /// What comes next, `None` after the last row.
+    pub(super) async fn next(&mut self) -> Result<Option<Step>, Stop> {
+        loop {
+            self.fill().await?;
+            if self.cursors.is_empty() {
+                return Ok(None);
+            }
+            if let Some((_, claim)) = self.first_claim() {
+                return Ok(Some(Step::Offer(claim.offer)));
+            }
+            if let Some(merged) = self.merge_rows().await? {
+                return Ok(Some(Step::Rows(merged)));
+            }
+            // What comes next is in row groups that overlap others.
+            self.decline();
+        }
+    }
+
+    /// The row group that is offered; `None` if it has to be decoded after all.
+    pub(super) async fn copy(&mut self) -> Result<Option<Copied>, Stop> {
+        let index = self.first_claim().map(|(index, _)| index);
+        let Some(cursor) = index.and_then(|index| self.cursors.get_mut(index)) else {
+            return Ok(None);
+        };
+        let copied = cursor.copy().await?;
+        if let Some((first, last)) = copied.as_ref().and_then(|copied| copied.keys.as_ref()) {
+            check_follows(self.last.as_ref(), first.row(), cursor.origin())?;
+            self.last = Some((last.clone(), cursor.rank()));
+        }
+        Ok(copied)
+    }
+
+    /// Lets the row group that is told to come first be decoded.
+    pub(super) fn decline(&mut self) {
+        let claims = self.cursors.iter_mut().filter(|cursor| cursor.claim.is_some());
+        if let Some(first) = claims.min_by(|a, b| a.claimed_first().cmp(&b.claimed_first())) {
+            first.decline();
+        }
+    }
+
+    /// Fills what is empty.
+    async fn fill(&mut self) -> Result<(), Stop> {
+        let cursors = self.cursors.iter_mut();
+        let empty = cursors.filter(|cursor| cursor.batch.is_none() && cursor.claim.is_none());
+        let fills: Vec<_> = empty.map(Cursor::fill).collect();
         stream::iter(fills)
             .buffer_unordered(CONCURRENT_READS)
             .try_collect::<()>()
             .await?;
-        self.cursors.retain(|cursor| cursor.batch.is_some());
-        if self.cursors.is_empty() {
+        self.cursors
+            .retain(|cursor| cursor.batch.is_some() || cursor.claim.is_some());
+        Ok(())
+    }
+
+    /// The cursor at a row group that comes before all that is left of the others, as far as is told.
+    fn first_claim(&self) -> Option<(usize, &Claim)> {
+        let mut claims = self.cursors.iter().enumerate();
+        claims.find_map(|(index, cursor)| {
+            let claim = cursor.claim.as_ref()?;
+            // Without keys there is one chain.
+            let Some(span) = &claim.span else {
+                return Some((index, claim));
+            };
+            let mut others = self.cursors.iter().enumerate().filter(|(other, _)| *other != index);
+            let is_first = others.all(|(_, other)| match (other.head(), other.claimed_first()) {
+                (Some(head), _) => head.keys.is_some_and(|keys| span.is_before(keys.row(head.rows.start))),
+                (None, Some(first)) => span.is_before(first.row()),
+                (None, None) => false,
+            });
+            is_first.then_some((index, claim))
+        })
+    }
+
+    /// The next rows at hand that come before the row groups that may be copied; `None` if there are none.
+    async fn merge_rows(&mut self) -> Result<Option<Merged>, Stop> {
+        let claims = self
+            .cursors
+            .iter()
+            .filter_map(|cursor| cursor.claim.as_ref()?.span.as_ref());
+        let bound = claims.map(|span| &span.first).min();
+        let heads = self.cursors.iter().map(|cursor| before(cursor.head()?, bound));
+        let mut heads: Vec<Option<Head<'_>>> = heads.collect();
+        let runs = merge(&mut heads, self.max_rows());
+        if runs.is_empty() {
             return Ok(None);
         }
-        let mut heads: Vec<Option<Head<'_>>> = self.cursors.iter().map(Cursor::head).collect();
-        let runs = merge(&mut heads, self.max_rows());
-        let positions: Vec<usize> = heads
-            .iter()
-            .map(|head| head.as_ref().map_or(0, |head| head.rows.start))
+        let last = self.check_order(&runs)?;
+        let positions = self.cursors.iter().zip(&heads);
+        let positions: Vec<usize> = positions
+            .map(|(cursor, head)| head.as_ref().map_or(cursor.position, |head| head.rows.start))
             .collect();
         drop(heads);
+        self.last = last;
         for cursor in &mut self.cursors {
             cursor.turn().await;
         }
@@ -193,6 +218,24 @@ impl Merging {
         Ok(Some(Merged { rows, _held: held }))
     }
 
+    /// Where row groups are copied by what footers tell, checks that these runs come after what came before; the last
+    /// key and rank of them.
+    fn check_order(&self, runs: &[Run]) -> Result<Option<(OwnedRow, u32)>, Stop> {
+        let (Some(_), Some(first), Some(last)) = (&self.plan.copying, runs.first(), runs.last()) else {
+            return Ok(None);
+        };
+        let place = |run: &Run| {
+            let cursor = self.cursors.get(run.head)?;
+            Some((cursor, cursor.batch.as_ref()?.keys.as_ref()?))
+        };
+        let (Some((cursor, keys)), Some((last_cursor, last_keys))) = (place(first), place(last)) else {
+            return Ok(None);
+        };
+        check_follows(self.last.as_ref(), keys.row(first.start), cursor.origin())?;
+        let row = (last.start + last.len).saturating_sub(1);
+        Ok(Some((last_keys.owned(row), last_cursor.rank())))
+    }
+
     /// How many of the widest rows at hand make up `max_bytes`.
     fn max_rows(&self) -> usize {
         let widths = self.cursors.iter().filter_map(|cursor| {
@@ -203,112 +246,19 @@ impl Merging {
     }
 }
 
-/// The place that a merge has reached in a chain.
-#[derive(Debug)]
-struct Cursor {
-    plan: Plan,
-    waiting: VecDeque<Waiting>,
-    allotment: u64,
-    spare: u64,
-    reader: Option<Reader>,
-    /// Of those waiting.
-    ahead: Queue,
-    batch: Option<Batch>,
-    position: usize,
-    /// Last key and rank of the inputs before the one being read.
-    last: Option<(OwnedRow, u32)>,
-}
-
-impl Cursor {
-    fn is_empty(&self) -> bool {
-        self.batch.is_none()
-    }
-
-    fn head(&self) -> Option<Head<'_>> {
-        let batch = self.batch.as_ref()?;
-        Some(Head {
-            keys: batch.keys.as_ref(),
-            rank: self.rank(),
-            rows: self.position..batch.rows.num_rows(),
-        })
-    }
-
-    fn advance(&mut self, position: usize) {
-        self.position = position;
-        if let Some(batch) = self.batch.take_if(|batch| position >= batch.rows.num_rows())
-            && let Some(keys) = &batch.keys
-            && let Some(last) = keys.len().checked_sub(1)
-        {
-            self.last = Some((keys.owned(last), self.rank()));
-        }
-    }
-
-    /// Of all rows at hand, 0 where each row has its own.
-    fn rank(&self) -> u32 {
-        let origin = self.reader.as_ref().and_then(Reader::origin);
-        origin.map_or(0, |origin| origin.rank)
-    }
-
-    /// Lets what is fetched ahead go on for a turn.
-    async fn turn(&mut self) {
-        self.ahead.turn().await;
-        if let Some(Reader::Run(reader)) = &mut self.reader {
-            reader.turn().await;
-        }
-    }
-
-    /// Prepares to read an input, of which the pages may have been fetched.
-    async fn open(&mut self, source: Source) -> Result<InputReader, MergeError> {
-        let index = source.index;
-        let reader = InputReader::new(source.open().await?, &self.plan, self.allotment)?;
-        let Some(ahead) = self.ahead.next() else {
-            return Ok(reader);
-        };
-        let (extents, held) = ahead.finish().await.map_err(|e| e.at(index))?;
-        Ok(reader.with_fetched(extents, held))
-    }
-
-    /// Reads until there are rows at hand, or the chain is at its end.
-    async fn fill(&mut self) -> Result<(), Stop> {
-        self.position = 0;
-        loop {
-            if let Some(reader) = &mut self.reader {
-                while let Some(batch) = reader.next().await? {
-                    // Decoding a batch is a step of its own.
-                    yield_now().await;
-                    if batch.rows.num_rows() == 0 {
-                        continue;
-                    }
-                    check_link(self.last.as_ref(), &batch, reader.origin())?;
-                    self.batch = Some(batch);
-                    let waiting = self.waiting.iter().map_while(|waiting| match waiting {
-                        Waiting::Source(source) => Some(&**source),
-                        Waiting::Run(_) => None,
-                    });
-                    let limits = (self.spare, reader.spare());
-                    self.ahead.extend(waiting, limits, &self.plan.memory);
-                    return Ok(());
-                }
-                self.reader = None;
-            }
-            let Some(next) = self.waiting.pop_front() else {
-                return Ok(());
-            };
-            self.reader = Some(match next {
-                Waiting::Run(run) => Reader::Run(Box::new(RunReader::new(run, &self.plan))),
-                Waiting::Source(source) => Reader::Source(Box::new(self.open(*source).await?)),
-            });
-        }
-    }
-}
-
-/// Checks that a batch continues its chain.
-fn check_link(last: Option<&(OwnedRow, u32)>, batch: &Batch, origin: Option<Origin>) -> Result<(), Stop> {
-    let (Some((last, last_rank)), Some(keys)) = (last, &batch.keys) else {
-        return Ok(());
+/// Those of the rows at hand whose keys come before `bound`, the first column of one.
+fn before<'a>(head: Head<'a>, bound: Option<&OwnedRow>) -> Option<Head<'a>> {
+    let (Some(bound), Some(keys)) = (bound, head.keys) else {
+        return Some(head);
     };
-    let (first, rank) = (keys.row(0), origin.map_or(0, |origin| origin.rank));
-    if (last.row(), *last_rank) <= (first, rank) {
+    let rows = head.rows.start..keys.first_from(head.rows.clone(), bound.row());
+    (!rows.is_empty()).then_some(Head { rows, ..head })
+}
+
+/// Checks that a row with the key `next` comes after the `last` one; if not, the statistics of its input lied.
+pub(super) fn check_follows(last: Option<&(OwnedRow, u32)>, next: Row<'_>, origin: Option<Origin>) -> Result<(), Stop> {
+    let rank = origin.map_or(0, |origin| origin.rank);
+    if last.is_none_or(|(last, last_rank)| (last.row(), *last_rank) <= (next, rank)) {
         return Ok(());
     }
     match origin {

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  footer ──► chain ──► job ──────────► merging ───────────► output ──► upload
-//!  (claims    (what     (allotments,    (input ► kway ►      (row       (equal
-//!   checked)   follows)  passes)         gather)              groups)    parts)
-//!                         ▲    │                        └──► fan out ──► one output per partition
-//!                         │    ▼
+//!  (claims    (what     (allotments,    (cursors: inputs     (row       (equal
+//!   checked)   follows)  passes)         ► kway ► gather)     groups)    parts)
+//!                         ▲    │               │        └──► fan out ──► one output per partition
+//!                         │    ▼               └► copying: row groups as they are ──► output
 //!                        runs: intermediate files of passes, and of resort
 //! ```
 //!
@@ -27,6 +27,8 @@ mod at_once;
 mod batch;
 mod budget;
 mod chain;
+mod copying;
+mod cursor;
 mod cut;
 mod decode;
 mod encoders;
@@ -77,11 +79,12 @@ pub use footer::{SourceFooter, read_footer};
 pub use options::{DEFAULT_MAX_ROW_GROUP_ROWS, MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 pub(crate) use order::is_sortable;
 
+use self::cursor::Chain;
 use self::fan_out::Outputs;
 use self::hash::RowHash;
 use self::input::{Input, Origin, Plan};
 use self::job::{Fit, Job};
-use self::merging::{Merging, Stop};
+use self::merging::{Merging, Step, Stop};
 use self::output::{OutputOptions, location};
 use self::passes::Scratch;
 use self::reader::InputReader;
@@ -155,6 +158,8 @@ pub struct MergeOutput {
     pub files: Vec<DataFile>,
     /// Rows of the files, which are those of the inputs.
     pub rows: u64,
+    /// Those of row groups that were copied as they are.
+    pub rows_copied: u64,
     /// Bytes of the inputs.
     pub bytes_in: u64,
     /// Bytes of the files.
@@ -285,7 +290,7 @@ impl ParquetMerger {
         if let Some(scratch) = &mut scratch {
             scratch.clear().await;
         }
-        let (files, plan) = merged?;
+        let Done { files, plan, copied } = merged?;
         let rows = files.iter().map(|file| file.rows).sum();
         if rows != job.rows {
             return Err(MergeError::internal(format!(
@@ -297,6 +302,7 @@ impl ParquetMerger {
             bytes_out: files.iter().map(|file| file.size).sum(),
             files,
             rows,
+            rows_copied: copied,
             bytes_in: job.bytes,
             peak_memory_bytes: job.memory.peak(),
         };
@@ -401,6 +407,7 @@ impl ParquetMerger {
                 store: Arc::clone(&target.store),
                 footer,
                 origin: Origin { index: 0, rank: 0 },
+                tells_keys: false,
             };
             let mut reader = InputReader::new(input, &plan, self.options.memory_budget_bytes)?;
             while let Some(batch) = reader.next().await.map_err(internal)? {
@@ -426,16 +433,30 @@ fn outcast(index: usize, source: Error) -> MergeError {
     MergeError::Partition { source }
 }
 
+/// A try at a merge that came to its end.
+struct Done {
+    files: Vec<DataFile>,
+    plan: Plan,
+    /// Rows of row groups that were copied.
+    copied: u64,
+}
+
 /// One try at a merge, with what is known of its inputs so far.
 async fn attempt(
     job: &Job,
     output: &mut Outputs,
     scratch: Option<&mut Scratch>,
     observer: &dyn MergeObserver,
-) -> Result<(Vec<DataFile>, Plan), Stop> {
+) -> Result<Done, Stop> {
     let shares = job.shares();
     let (plan, chains) = match (job.fit()?, scratch) {
-        (Fit::AtOnce(chains), _) => (job.plan(None)?, chains),
+        (Fit::AtOnce(chains), _) => {
+            let mut plan = job.plan(None)?;
+            if job.options.copy_row_groups && plan.hash.is_none() {
+                plan.copying = output.rule()?.map(Arc::new);
+            }
+            (plan, chains)
+        }
         (Fit::InPasses(mut chains), Some(scratch)) => {
             let plan = job.plan(Some(&ordinal_name(&job.schema)))?;
             chains.extend(scratch.sort(job, &plan, shares).await?);
@@ -445,17 +466,28 @@ async fn attempt(
         (Fit::InPasses(chains), None) => return Err(too_many(job, &chains).into()),
     };
     let mut merging = Merging::new(plan.clone(), chains, Arc::clone(&job.schema), shares.merged);
-    let mut rows = 0;
-    observer.rows(rows, job.rows);
-    while let Some(merged) = merging.next().await? {
-        output.write(&merged.rows).await?;
-        rows += merged.rows.num_rows() as u64;
-        observer.rows(rows, job.rows);
+    let (mut written, mut copied) = (0, 0);
+    observer.rows(0, job.rows);
+    while let Some(step) = merging.next().await? {
+        match step {
+            Step::Rows(merged) => {
+                output.write(&merged.rows).await?;
+                written += merged.rows.num_rows() as u64;
+            }
+            Step::Offer(offer) if output.accepts(offer) => {
+                if let Some(group) = merging.copy().await? {
+                    copied += output.copy(group).await?;
+                }
+            }
+            Step::Offer(_) => merging.decline(),
+        }
+        observer.rows(written + copied, job.rows);
     }
-    Ok((output.finish().await?, plan))
+    let files = output.finish().await?;
+    Ok(Done { files, plan, copied })
 }
 
-fn too_many(job: &Job, chains: &[merging::Chain]) -> MergeError {
+fn too_many(job: &Job, chains: &[Chain]) -> MergeError {
     let budget = job.options.memory_budget_bytes;
     let needed = chains
         .iter()

@@ -28,6 +28,12 @@ pub struct MergeOptions {
     pub codec: Codec,
     /// Most rows in one row group.
     pub max_row_group_rows: usize,
+    /// Whether row groups are copied as they are, their keys read and nothing else decoded, where that is as good: all
+    /// their keys come before those that are left of other inputs; they have the codec of the outputs, its columns in
+    /// the same order and form, statistics and page indexes, and half as many bytes or rows as row groups are to have.
+    /// Not where files are cut by partition, merged in passes, or read again. Their encodings and statistics are then
+    /// those of their writer, and a page that cannot be decoded is not noticed.
+    pub copy_row_groups: bool,
     /// Whether the outputs are read again and compared with the inputs.
     pub verify_reread: bool,
 }
@@ -41,6 +47,7 @@ impl Default for MergeOptions {
             target_file_size_bytes: DEFAULT_TARGET_FILE_SIZE_BYTES,
             codec: Codec::default(),
             max_row_group_rows: DEFAULT_MAX_ROW_GROUP_ROWS,
+            copy_row_groups: true,
             verify_reread: false,
         }
     }
@@ -53,5 +60,6 @@ with_methods! { MergeOptions {
     with_target_file_size_bytes: target_file_size_bytes, u64;
     with_codec: codec, Codec;
     with_max_row_group_rows: max_row_group_rows, usize;
+    with_copy_row_groups: copy_row_groups, bool;
     with_verify_reread: verify_reread, bool;
 }}

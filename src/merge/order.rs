@@ -53,6 +53,11 @@ impl KeyEncoder {
         Ok(Some(Self { columns, converter }))
     }
 
+    /// The places of the key columns in a batch.
+    pub(super) fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
     /// The keys of a batch.
     pub(super) fn encode(&self, batch: &RecordBatch) -> Result<Keys, MergeError> {
         let columns = self

@@ -18,6 +18,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
 use super::budget::{Held, Memory, to_usize};
+use super::copying::{Copied, Offer, Rule};
 use super::encoders::Encoders;
 use super::encodings::Encodings;
 use super::error::MergeError;
@@ -36,6 +37,8 @@ const STEPS: u64 = 8;
 /// What encoders that are at work at the same time may take of a row group's memory; how many there are at most.
 const CONCURRENT_SHARE: u64 = 16;
 const MAX_CONCURRENCY: usize = 16;
+/// Larger row groups are not copied.
+const MAX_COPIED_BYTES: u64 = 128 << 20;
 
 /// How files are written.
 #[derive(Clone, Debug)]
@@ -151,6 +154,8 @@ impl std::fmt::Debug for OpenFile {
 pub(super) struct OpenGroup {
     content: Rows,
     rows: usize,
+    /// It is ended when it has so many rows, if not before.
+    most_rows: usize,
     held: Held,
 }
 
@@ -159,6 +164,7 @@ impl OpenGroup {
         Self {
             content,
             rows: 0,
+            most_rows: usize::MAX,
             held: memory.hold(0),
         }
     }
@@ -191,7 +197,7 @@ impl OpenGroup {
         });
         // Room for one more step, which is not known yet.
         held >= options.row_group_bytes / STEPS * (STEPS - 1)
-            || self.rows >= options.row_group_rows
+            || self.rows >= options.row_group_rows.min(self.most_rows)
             || written.saturating_add(encoded) >= options.target_file_size
     }
 }
@@ -232,10 +238,9 @@ impl Output {
             let Some(file) = &mut self.file else {
                 return Err(MergeError::internal("no open file"));
             };
-            let room = self
-                .options
-                .row_group_rows
-                .saturating_sub(file.group.as_ref().map_or(0, |group| group.rows));
+            let most = self.options.row_group_rows;
+            let group = file.group.as_ref();
+            let room = group.map_or(most, |group| most.min(group.most_rows).saturating_sub(group.rows));
             let length = step.min(room).min(rows.num_rows() - start).max(1);
             file.write(&self.options, self.manner, &rows.slice(start, length))
                 .await?;
@@ -244,6 +249,62 @@ impl Output {
             yield_now().await;
         }
         Ok(())
+    }
+
+    /// What row groups must be to be copied as they are.
+    pub(super) fn rule(&self) -> Result<Rule, MergeError> {
+        let options = &self.options;
+        Ok(Rule {
+            schema: Arc::clone(&options.schema),
+            sort_order: options.sort_order.clone(),
+            columns: Arc::clone(&self.format.parquet),
+            codec: compression(options.codec)?,
+            least_bytes: options.row_group_bytes.min(options.target_file_size) / 2,
+            least_rows: options.row_group_rows as u64 / 2,
+            most_bytes: MAX_COPIED_BYTES.min(options.target_file_size),
+            most_rows: options.row_group_rows as u64,
+            most_chunk_bytes: options.row_group_bytes,
+        })
+    }
+
+    /// Whether a row group is to be copied next: the one under construction, which is ended then, is not too small. If
+    /// it is, both together make two of the same size, so that the one after may be copied again.
+    pub(super) fn accepts(&mut self, offer: Offer) -> bool {
+        let (rows, bytes) = (self.options.row_group_rows, self.options.row_group_bytes);
+        let group = self.file.as_mut().and_then(|file| file.group.as_mut());
+        let Some(group) = group else { return true };
+        if group.rows >= rows / 2 || group.bytes() >= bytes / 2 {
+            return true;
+        }
+        let together = group.rows.saturating_add(offer.rows);
+        if together > rows || group.bytes().saturating_add(offer.bytes) > bytes / STEPS * (STEPS - 1) {
+            group.most_rows = together.div_ceil(2);
+        }
+        false
+    }
+
+    /// Writes a row group as it is; how many rows it has.
+    pub(super) async fn copy(&mut self, copied: Copied) -> Result<u64, MergeError> {
+        let (rows, bytes) = (copied.rows, copied.bytes());
+        if let Some(file) = &mut self.file {
+            file.close_group(&self.format).await?;
+            // Its size is then nearer to what it is to be.
+            if file.written().saturating_add(bytes / 2) > self.options.target_file_size {
+                self.close().await?;
+            }
+        }
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.open(self.partition.clone())?,
+        };
+        let written = file.copy(copied, &self.format).await;
+        let is_at_target = file.is_at_target(&self.options);
+        self.file = Some(file);
+        written?;
+        if is_at_target {
+            self.close().await?;
+        }
+        Ok(rows)
     }
 
     /// Ends the row group if it is full, and then the file if it is.
@@ -430,10 +491,8 @@ impl OpenFile {
                 chunk.append_to_row_group(&mut writer).map_err(encoding)?;
                 // The upload has it now, page by page, and counts it.
                 group.held.resize(left);
-                self.upload
-                    .drain()
-                    .await
-                    .map_err(|source| MergeError::Output { source })?;
+                let drained = self.upload.drain().await;
+                drained.map_err(|source| MergeError::Output { source })?;
                 yield_now().await;
             }
         }
@@ -441,6 +500,24 @@ impl OpenFile {
         if is_raw {
             self.ratio = (before, (self.writer.bytes_written() - written) as u64);
         }
+        Ok(())
+    }
+
+    /// Writes a row group as it is.
+    async fn copy(&mut self, mut copied: Copied, format: &Format) -> Result<(), MergeError> {
+        let mut writer = self.writer.next_row_group().map_err(encoding)?;
+        for leaf in 0..format.parquet.num_columns() {
+            let chunk = copied.fetch(leaf).await?;
+            let mut close = copied.close_result(leaf, &format.parquet)?;
+            // What its writer has left open is not known here either.
+            floats::make_safe(&mut close).map_err(encoding)?;
+            self.metrics.add(leaf, &close.metadata);
+            writer.append_column(&chunk, close).map_err(encoding)?;
+            let drained = self.upload.drain().await;
+            drained.map_err(|source| MergeError::Output { source })?;
+            yield_now().await;
+        }
+        writer.close().map_err(encoding)?;
         Ok(())
     }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use parquet::DecodeResult;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataBuilder, ParquetMetaDataPushDecoder, RowGroupMetaData};
+use parquet::file::metadata::{
+    PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataPushDecoder, RowGroupMetaData,
+};
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
 use super::decode::{arrow_metadata, find, guarded};
@@ -18,17 +20,31 @@ pub(super) async fn read_page_index(
     input: &Input,
     group: &RowGroupMetaData,
 ) -> Result<(ArrowReaderMetadata, Vec<OffsetIndexMetaData>), SourceError> {
+    let metadata = read_page_indexes(input, group, PageIndexPolicy::Skip).await?;
+    let index = metadata.page_index_for_row_group(0);
+    let columns = (0..group.num_columns()).map(|column| index.offset_index(column).cloned());
+    let columns = columns.collect::<Option<Vec<_>>>();
+    let columns = columns.ok_or_else(|| QuarantineReason::corrupt("the offset index is incomplete"))?;
+    Ok((arrow_metadata(Arc::new(metadata))?, columns))
+}
+
+/// Metadata of this row group alone with its offset index, and with its column index as `columns` says.
+pub(super) async fn read_page_indexes(
+    input: &Input,
+    group: &RowGroupMetaData,
+    columns: PageIndexPolicy,
+) -> Result<ParquetMetaData, SourceError> {
     let footer = &input.footer;
     let file = footer.metadata.file_metadata().clone();
     let metadata = ParquetMetaDataBuilder::new(file).add_row_group(group.clone()).build();
     let mut decoder = ParquetMetaDataPushDecoder::try_new_with_metadata(footer.size, metadata)
         .map_err(QuarantineReason::corrupt)?
-        .with_column_index_policy(PageIndexPolicy::Skip)
+        .with_column_index_policy(columns)
         .with_offset_index_policy(PageIndexPolicy::Required);
-    let metadata = loop {
+    loop {
         let step = guarded("the page index broke the parser", || decoder.try_decode())?;
         match step.map_err(QuarantineReason::corrupt)? {
-            DecodeResult::Data(metadata) => break metadata,
+            DecodeResult::Data(metadata) => return Ok(metadata),
             DecodeResult::Finished => return Err(QuarantineReason::corrupt("no page index").into()),
             DecodeResult::NeedsData(ranges) => {
                 if let Some(range) = ranges
@@ -47,10 +63,5 @@ pub(super) async fn read_page_index(
                 decoder.push_ranges(ranges, data).map_err(QuarantineReason::corrupt)?;
             }
         }
-    };
-    let index = metadata.page_index_for_row_group(0);
-    let columns = (0..group.num_columns()).map(|column| index.offset_index(column).cloned());
-    let columns = columns.collect::<Option<Vec<_>>>();
-    let columns = columns.ok_or_else(|| QuarantineReason::corrupt("the offset index is incomplete"))?;
-    Ok((arrow_metadata(Arc::new(metadata))?, columns))
+    }
 }

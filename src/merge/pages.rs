@@ -7,10 +7,14 @@
 //! and far more with Brotli. Whoever does not trust the writers leaves the features `gzip`, `lz4` and `brotli` out;
 //! such sources are then set aside unread.
 
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+
+use super::budget::natural;
 use super::decode::find;
 use super::fetch::Extent;
 use super::footer::too_large;
-use super::slices::{Slice, beside_a_value};
+use super::slices::{Slice, beside_a_value, is_flat};
 use super::thrift::{Kind, Malformed, STRUCT, Walker};
 use crate::quarantine::QuarantineReason;
 
@@ -55,6 +59,43 @@ pub(super) fn measure(slice: &Slice, extents: &[Extent]) -> Result<Measured, Qua
         measured.row_width = measured.row_width.saturating_add(width);
     }
     Ok(measured)
+}
+
+/// Checks that the offset index of a column chunk of `rows` rows leads to its pages, and to their rows as far as that
+/// is told.
+pub(super) fn check_offset_index(
+    bytes: &[u8],
+    chunk: &ColumnChunkMetaData,
+    index: &OffsetIndexMetaData,
+    rows: u64,
+) -> Result<(), QuarantineReason> {
+    let contradiction = || QuarantineReason::corrupt("the offset index contradicts the pages");
+    let mut pages = index.page_locations().iter().peekable();
+    let (mut rest, mut values) = (bytes, 0_u64);
+    while !rest.is_empty() {
+        let offset = chunk.byte_range().0 + (bytes.len() - rest.len()) as u64;
+        let page = header(rest).map_err(|e| QuarantineReason::corrupt(format!("page header {e}")))?;
+        let body = usize::try_from(page.compressed).ok();
+        let length = body.and_then(|body| page.header.checked_add(body));
+        rest = length.and_then(|length| rest.get(length..)).ok_or_else(contradiction)?;
+        if page.is_dictionary {
+            continue;
+        }
+        let told = pages.next().ok_or_else(contradiction)?;
+        let end = pages.peek().map_or(rows, |next| natural(next.first_row_index));
+        let length = length.and_then(|length| u64::try_from(length).ok());
+        let holds = natural(told.offset) == offset
+            && u64::try_from(told.compressed_page_size).ok() == length
+            && natural(told.first_row_index) < end
+            && (!is_flat(chunk)
+                || (natural(told.first_row_index), end) == (values, values.saturating_add(page.values)));
+        if !holds {
+            return Err(contradiction());
+        }
+        values = values.saturating_add(page.values);
+    }
+    let is_whole = pages.next().is_none() && values == natural(chunk.num_values());
+    if is_whole { Ok(()) } else { Err(contradiction()) }
 }
 
 /// Sizes of the pages of (a part of) a column chunk.
@@ -128,12 +169,12 @@ fn header(bytes: &[u8]) -> Result<Page, Malformed> {
     walker.fields(|walker, id, kind| {
         match (id, kind) {
             (1, _) => page.is_dictionary = walker.int(kind)? == 2,
-            (2, _) => page.uncompressed = natural(walker, kind)?,
-            (3, _) => page.compressed = natural(walker, kind)?,
+            (2, _) => page.uncompressed = count(walker, kind)?,
+            (3, _) => page.compressed = count(walker, kind)?,
             // The headers of data pages, dictionary pages and data pages of version 2 begin with their count.
             (5 | 7 | 8, STRUCT) => walker.fields(|walker, id, kind| {
                 if id == 1 {
-                    page.values = natural(walker, kind)?;
+                    page.values = count(walker, kind)?;
                 }
                 Ok(id == 1)
             })?,
@@ -145,7 +186,7 @@ fn header(bytes: &[u8]) -> Result<Page, Malformed> {
     Ok(page)
 }
 
-fn natural(walker: &mut Walker<'_>, kind: Kind) -> Result<u64, Malformed> {
+fn count(walker: &mut Walker<'_>, kind: Kind) -> Result<u64, Malformed> {
     u64::try_from(walker.int(kind)?).map_err(|_| Malformed::Unknown)
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::cursor::{Chain, Waiting};
 use super::error::MergeError;
 use super::input::Plan;
 use super::job::{Job, Shares, allot};
-use super::merging::{Chain, Merging, Stop, Waiting};
+use super::merging::{Merging, Stop};
 use super::runs::RunWriter;
 
 /// Intermediate files are rolled at this size.
@@ -92,7 +93,7 @@ impl Scratch {
         let mut chain = Chain::default();
         let mut file: Option<RunWriter> = None;
         let written = async {
-            while let Some(merged) = merging.next().await? {
+            while let Some(merged) = merging.next_rows().await? {
                 let open = match &mut file {
                     Some(open) => open,
                     none => none.insert(self.open(plan, shares, block)?),

@@ -4,10 +4,11 @@ use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 
 use super::batch::Batch;
+use super::cursor::Chain;
 use super::error::MergeError;
 use super::input::Plan;
 use super::job::{Job, Shares};
-use super::merging::{Chain, Merging, Stop};
+use super::merging::{Merging, Stop};
 use super::passes::{Scratch, block_bytes};
 use super::reader::InputReader;
 use super::sources::Reading;

@@ -357,7 +357,7 @@ fn length(range: &Range<u64>) -> u64 {
 }
 
 /// Whether every row has one value.
-fn is_flat(chunk: &ColumnChunkMetaData) -> bool {
+pub(super) fn is_flat(chunk: &ColumnChunkMetaData) -> bool {
     chunk.column_descr().max_rep_level() == 0
 }
 

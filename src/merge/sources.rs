@@ -50,6 +50,7 @@ pub(super) struct Source {
     pub(super) sequence: u64,
     pub(super) rows: u64,
     pub(super) size: u64,
+    /// `None`: its footer does not tell, or has told what is not so.
     pub(super) span: Option<Span>,
     pub(super) needs: Needs,
     location: Path,
@@ -217,6 +218,7 @@ impl Source {
             store: self.store,
             footer,
             origin: Origin { index, rank },
+            tells_keys: self.span.is_some(),
         })
     }
 
@@ -229,6 +231,7 @@ impl Source {
                 index: self.index,
                 rank: self.rank,
             },
+            tells_keys: self.span.is_some(),
         })
     }
 }

@@ -59,7 +59,7 @@ impl Streaming {
                     none.insert(Merging::new(job.plan(None)?, chains, Arc::clone(&job.schema), merged))
                 }
             };
-            match merging.next().await {
+            match merging.next_rows().await {
                 Ok(None) => return Ok(None),
                 Ok(Some(merged)) => {
                     let rows = merged.rows.num_rows();

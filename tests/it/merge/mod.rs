@@ -2,6 +2,7 @@
 
 mod bounded;
 mod codecs;
+mod copying;
 mod faults;
 mod floats;
 mod partitions;

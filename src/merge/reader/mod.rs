@@ -1,5 +1,7 @@
 //! Reads one input: batches of the plan's columns with their keys, in the order in which they are checked.
 
+mod copying;
+
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -73,6 +75,8 @@ struct File {
     caster: Caster,
     arrow: ArrowReaderMetadata,
     next_group: usize,
+    /// A row group that is not copied, whatever the rule says.
+    decoded: Option<usize>,
     /// The row group before `next_group`, if it is read in parts.
     division: Option<(ArrowReaderMetadata, Division)>,
 }
@@ -157,6 +161,7 @@ impl InputReader {
                 caster,
                 arrow,
                 next_group: 0,
+                decoded: None,
                 division: None,
             }),
             allotment,
@@ -534,6 +539,7 @@ mod tests {
     fn read(input: &Input, allotment: u64) -> Option<(RecordBatch, usize)> {
         let schema = crate::schema::strip_metadata(&input.footer.schema);
         let plan = Plan {
+            copying: None,
             columns: Arc::clone(&schema),
             schema,
             keys: None,
@@ -573,7 +579,12 @@ mod tests {
             block_on(store.put(&path, writer.into_inner().unwrap().into())).unwrap();
             let footer = block_on(read_footer(&*store, &path, None)).unwrap().without_content();
             let origin = Origin { index: 0, rank: 0 };
-            let input = Input { store, footer, origin };
+            let input = Input {
+                store,
+                footer,
+                origin,
+                tells_keys: true,
+            };
             let (mut refused, mut batches) = (0, Vec::new());
             for allotment in (10..24).map(|power| 1 << power) {
                 let Some((rows, count)) = read(&input, allotment) else {

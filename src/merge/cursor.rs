@@ -1,0 +1,238 @@
+//! One chain of inputs of a merge, read one after the other.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::row::OwnedRow;
+
+use super::ahead::Queue;
+use super::batch::Batch;
+use super::copying::{Claim, Copied};
+use super::error::MergeError;
+use super::input::{Origin, Plan};
+use super::kway::Head;
+use super::merging::{Stop, check_follows};
+use super::reader::InputReader;
+use super::runs::{Run, RunReader};
+use super::sources::Source;
+use super::step::yield_now;
+
+/// One chain of inputs and the bytes that reading it may hold.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chain {
+    pub(super) inputs: Vec<Waiting>,
+    pub(super) allotment: u64,
+    /// Bytes that what is fetched ahead may hold beside.
+    pub(super) spare: u64,
+}
+
+/// What is not being read yet.
+#[derive(Clone, Debug)]
+pub(super) enum Waiting {
+    Run(Arc<Run>),
+    Source(Box<Source>),
+}
+
+/// What is being read.
+#[derive(Debug)]
+enum Reader {
+    Run(Box<RunReader>),
+    Source(Box<InputReader>),
+}
+
+impl Reader {
+    /// See [`InputReader::claim`].
+    fn claim(&mut self) -> Result<Option<Claim>, MergeError> {
+        match self {
+            Self::Run(_) => Ok(None),
+            Self::Source(reader) => reader.claim(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Batch>, Stop> {
+        match self {
+            Self::Run(reader) => Ok(reader.next().await?),
+            Self::Source(reader) => reader.next().await,
+        }
+    }
+
+    /// The input; `None` for an intermediate file, whose rows carry their ranks themselves.
+    fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Run(_) => None,
+            Self::Source(reader) => Some(reader.origin()),
+        }
+    }
+
+    /// Bytes that it will not need any more.
+    fn spare(&self) -> u64 {
+        match self {
+            Self::Run(_) => 0,
+            Self::Source(reader) => reader.spare(),
+        }
+    }
+}
+
+/// The place that a merge has reached in a chain.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    plan: Plan,
+    waiting: VecDeque<Waiting>,
+    allotment: u64,
+    spare: u64,
+    reader: Option<Reader>,
+    /// Of those waiting.
+    ahead: Queue,
+    /// Rows at hand.
+    pub(super) batch: Option<Batch>,
+    /// If there are none, what is told of the row group that is next, which may be copied.
+    pub(super) claim: Option<Claim>,
+    /// The next one of the rows at hand.
+    pub(super) position: usize,
+    /// Last key and rank of the rows before those at hand.
+    last: Option<(OwnedRow, u32)>,
+}
+
+impl Cursor {
+    pub(super) fn new(plan: Plan, chain: Chain) -> Self {
+        Self {
+            plan,
+            waiting: chain.inputs.into(),
+            allotment: chain.allotment,
+            spare: chain.spare,
+            reader: None,
+            ahead: Queue::default(),
+            batch: None,
+            claim: None,
+            position: 0,
+            last: None,
+        }
+    }
+
+    /// The rows at hand.
+    pub(super) fn head(&self) -> Option<Head<'_>> {
+        let batch = self.batch.as_ref()?;
+        Some(Head {
+            keys: batch.keys.as_ref(),
+            rank: self.rank(),
+            rows: self.position..batch.rows.num_rows(),
+        })
+    }
+
+    pub(super) fn advance(&mut self, position: usize) {
+        self.position = position;
+        if let Some(batch) = self.batch.take_if(|batch| position >= batch.rows.num_rows())
+            && let Some(keys) = &batch.keys
+            && let Some(last) = keys.len().checked_sub(1)
+        {
+            self.last = Some((keys.owned(last), self.rank()));
+        }
+    }
+
+    /// The input being read; none if that is an intermediate file, whose rows carry their ranks themselves.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        self.reader.as_ref().and_then(Reader::origin)
+    }
+
+    /// Of all rows at hand, 0 where each row has its own.
+    pub(super) fn rank(&self) -> u32 {
+        self.origin().map_or(0, |origin| origin.rank)
+    }
+
+    /// Lets what is fetched ahead go on for a turn.
+    pub(super) async fn turn(&mut self) {
+        self.ahead.turn().await;
+        if let Some(Reader::Run(reader)) = &mut self.reader {
+            reader.turn().await;
+        }
+    }
+
+    /// Prepares to read an input, of which the pages may have been fetched.
+    async fn open(&mut self, source: Source) -> Result<InputReader, MergeError> {
+        let index = source.index;
+        let reader = InputReader::new(source.open().await?, &self.plan, self.allotment)?;
+        let Some(ahead) = self.ahead.next() else {
+            return Ok(reader);
+        };
+        let (extents, held) = ahead.finish().await.map_err(|e| e.at(index))?;
+        Ok(reader.with_fetched(extents, held))
+    }
+
+    /// Fetches ahead of the inputs that wait.
+    fn look_ahead(&mut self) {
+        let waiting = self.waiting.iter().map_while(|waiting| match waiting {
+            Waiting::Source(source) => Some(&**source),
+            Waiting::Run(_) => None,
+        });
+        let limits = (self.spare, self.reader.as_ref().map_or(0, Reader::spare));
+        self.ahead.extend(waiting, limits, &self.plan.memory);
+    }
+
+    /// The least first key column of the row group that may be copied.
+    pub(super) fn claimed_first(&self) -> Option<&OwnedRow> {
+        self.claim.as_ref()?.span.as_ref().map(|span| &span.first)
+    }
+
+    /// Reads until there are rows at hand, or a row group that may be copied is next, or the chain is at its end.
+    pub(super) async fn fill(&mut self) -> Result<(), Stop> {
+        self.position = 0;
+        loop {
+            if let Some(reader) = &mut self.reader {
+                if let Some(claim) = reader.claim()? {
+                    self.claim = Some(claim);
+                    return Ok(());
+                }
+                while let Some(batch) = reader.next().await? {
+                    // Decoding a batch is a step of its own.
+                    yield_now().await;
+                    if batch.rows.num_rows() == 0 {
+                        continue;
+                    }
+                    if let Some(keys) = &batch.keys {
+                        check_follows(self.last.as_ref(), keys.row(0), reader.origin())?;
+                    }
+                    self.batch = Some(batch);
+                    self.look_ahead();
+                    return Ok(());
+                }
+                self.reader = None;
+            }
+            let Some(next) = self.waiting.pop_front() else {
+                return Ok(());
+            };
+            self.reader = Some(match next {
+                Waiting::Run(run) => Reader::Run(Box::new(RunReader::new(run, &self.plan))),
+                Waiting::Source(source) => Reader::Source(Box::new(self.open(*source).await?)),
+            });
+        }
+    }
+
+    /// Lets the row group that may be copied be decoded.
+    pub(super) fn decline(&mut self) {
+        if let (Some(_), Some(Reader::Source(reader))) = (self.claim.take(), &mut self.reader) {
+            reader.decline();
+        }
+    }
+
+    /// The row group that is next, to be copied; `None` if it has to be decoded after all.
+    pub(super) async fn copy(&mut self) -> Result<Option<Copied>, Stop> {
+        let claim = self.claim.take();
+        let Some(Reader::Source(reader)) = &mut self.reader else {
+            return Ok(None);
+        };
+        let origin = reader.origin();
+        let Some(copied) = reader.copy().await? else {
+            return Ok(None);
+        };
+        if let Some((first, last)) = &copied.keys {
+            check_follows(self.last.as_ref(), first.row(), Some(origin))?;
+            let told = claim.and_then(|claim| claim.span);
+            if told.is_some_and(|span| span.is_before(last.row())) {
+                return Err(Stop::ChainBroken { index: origin.index });
+            }
+            self.last = Some((last.clone(), origin.rank));
+        }
+        self.look_ahead();
+        Ok(Some(copied))
+    }
+}

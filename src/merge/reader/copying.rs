@@ -1,0 +1,233 @@
+//! Row groups of an input that are copied as they are.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use parquet::arrow::ProjectionMask;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+
+use super::{File, InputReader, OpenSlice, bytes_of};
+use crate::merge::batch::MAX_BATCH_ROWS;
+use crate::merge::budget::{fetch_limit, natural, to_usize};
+use crate::merge::chain::span_of;
+use crate::merge::copying::{Claim, Copied, Offer};
+use crate::merge::decode::{Piece, SliceReader, arrow_metadata, build_columns, find};
+use crate::merge::error::{MergeError, SourceError};
+use crate::merge::fetch::{coalesced, fetch_ranges, length};
+use crate::merge::input::Input;
+use crate::merge::merging::Stop;
+use crate::merge::order::KeyEncoder;
+use crate::merge::page_index::read_page_indexes;
+use crate::merge::pages::measure;
+use crate::merge::slices::Slice;
+use crate::merge::step::yield_now;
+use crate::quarantine::QuarantineReason;
+use crate::schema::Caster;
+
+impl File {
+    /// The number of the next row group that has rows; none while one is being read in parts.
+    fn next_whole_group(&mut self) -> Option<usize> {
+        if self.division.as_ref().is_some_and(|(_, division)| !division.is_done()) {
+            return None;
+        }
+        let groups = self.input.footer.metadata.row_groups();
+        while groups.get(self.next_group)?.num_rows() == 0 {
+            self.next_group += 1;
+        }
+        Some(self.next_group)
+    }
+}
+
+impl InputReader {
+    /// What the footer tells of the next row group, if that is to be copied by the rule of the plan.
+    pub(in crate::merge) fn claim(&mut self) -> Result<Option<Claim>, MergeError> {
+        if self.plan.copying.is_none() {
+            return Ok(None);
+        }
+        if matches!(&self.open, Some(OpenSlice::InBatches { piece, done, .. }) if *done == piece.slice.rows.len()) {
+            // It is closed once nothing more comes.
+            let index = self.origin.index;
+            self.decode().map_err(|reason| SourceError::from(reason).at(index))?;
+        }
+        Ok(self.claim_next())
+    }
+
+    fn claim_next(&mut self) -> Option<Claim> {
+        let plan = self.plan.clone();
+        let rule = plan.copying.as_ref()?;
+        let file = self.file.as_mut().filter(|_| self.open.is_none())?;
+        let number = file.next_whole_group()?;
+        let footer = &file.input.footer;
+        let group = footer.metadata.row_groups().get(number)?;
+        if file.decoded == Some(number) || !rule.allows(footer, group) {
+            return None;
+        }
+        let keys = plan
+            .keys
+            .as_ref()
+            .map_or(0, |keys| length(&slice_of(group, keys).ranges()));
+        // Its key columns are there at once, and then any one column beside them.
+        if keys > fetch_limit(self.allotment) || largest_chunk(group) > self.allotment - keys {
+            return None;
+        }
+        let offer = Offer::of(group);
+        if plan.keys.is_none() {
+            return Some(Claim { offer, span: None });
+        }
+        let (groups, schema) = (std::slice::from_ref(group), &footer.schema);
+        let span = span_of(groups, schema, &plan.columns, &rule.sort_order);
+        let span = Some(span.filter(|_| file.input.tells_keys)?);
+        Some(Claim { offer, span })
+    }
+
+    /// Lets the next row group be decoded.
+    pub(in crate::merge) fn decline(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.decoded = Some(file.next_group);
+        }
+    }
+
+    /// The next row group as it is, its keys read and in order; `None` if it has to be decoded after all, for want of
+    /// memory.
+    pub(in crate::merge) async fn copy(&mut self) -> Result<Option<Copied>, Stop> {
+        let index = self.origin.index;
+        let at = |error: SourceError| Stop::from(error.at(index));
+        let Some(file) = &mut self.file else {
+            return Ok(None);
+        };
+        let (input, number) = (file.input.clone(), file.next_group);
+        let Some(group) = input.footer.metadata.row_groups().get(number) else {
+            return Ok(None);
+        };
+        let metadata = read_page_indexes(&input, group, PageIndexPolicy::Optional).await;
+        let metadata = Arc::new(metadata.map_err(at)?);
+        let mut keys = None;
+        if let Some(encoder) = self.plan.keys.clone() {
+            let slice = slice_of(group, &encoder);
+            let Some(width) = self.fetch_keys(&input, &slice).await.map_err(at)? else {
+                self.decline();
+                return Ok(None);
+            };
+            let mut reader = self
+                .key_reader(&input, &metadata, slice, width, &encoder)
+                .map_err(|e| at(e.into()))?;
+            let before = self.rows;
+            while let Some(columns) = reader.next().map_err(|e| at(e.into()))? {
+                let read = encoder.encode_columns(&columns)?;
+                self.check_order(&read)?;
+                self.rows += read.len() as u64;
+                if keys.is_none() && read.len() > 0 {
+                    keys = Some(read.owned(0));
+                }
+                yield_now().await;
+            }
+            if self.rows - before != natural(group.num_rows()) {
+                return Err(at(QuarantineReason::corrupt(
+                    "a row group has another number of keys than rows",
+                )
+                .into()));
+            }
+            // What the decoder held is free again.
+            self.held.resize(bytes_of(&self.extents));
+        } else {
+            self.rows += natural(group.num_rows());
+        }
+        if let Some(file) = &mut self.file {
+            file.next_group += 1;
+        }
+        Ok(Some(Copied {
+            rows: natural(group.num_rows()),
+            keys: keys.zip(self.last_key.clone()),
+            room: self.allotment.saturating_sub(self.held.bytes()),
+            extents: Arc::clone(&self.extents),
+            held: self.plan.memory.hold(0),
+            input,
+            metadata,
+        }))
+    }
+
+    /// Fetches key columns; the width of a row of them, or `None` if decoding them takes too much.
+    async fn fetch_keys(&mut self, input: &Input, slice: &Slice) -> Result<Option<u64>, SourceError> {
+        let ranges = slice.ranges();
+        if ranges.iter().any(|range| find(&self.extents, range).is_none()) {
+            self.extents = Arc::default();
+            self.held.resize(length(&coalesced(&ranges)));
+            let footer = &input.footer;
+            let extents = fetch_ranges(&*input.store, &footer.location, &footer.etag, &ranges).await?;
+            self.extents = Arc::new(extents);
+        }
+        let measured = measure(slice, &self.extents)?;
+        let resident = measured.open.iter().fold(0_u64, |sum, open| sum.saturating_add(*open));
+        let needed = bytes_of(&self.extents).saturating_add(resident);
+        self.held.resize(needed);
+        Ok((needed <= fetch_limit(self.allotment)).then_some(measured.row_width))
+    }
+
+    /// Reads key columns that have been fetched.
+    fn key_reader(
+        &self,
+        input: &Input,
+        metadata: &Arc<ParquetMetaData>,
+        slice: Slice,
+        width: u64,
+        encoder: &KeyEncoder,
+    ) -> Result<KeyReader, QuarantineReason> {
+        let footer = &input.footer;
+        let mut columns = encoder.columns().to_vec();
+        columns.sort_unstable();
+        columns.dedup();
+        let places = encoder
+            .columns()
+            .iter()
+            .filter_map(|key| columns.binary_search(key).ok());
+        let target = self.plan.columns.project(&columns).map_err(QuarantineReason::corrupt)?;
+        let source = footer.schema.project(&columns).map_err(QuarantineReason::corrupt)?;
+        let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), columns.iter().copied());
+        let batch_rows = to_usize(self.allotment / 8 / width.max(1)).clamp(1, MAX_BATCH_ROWS);
+        let arrow = arrow_metadata(Arc::clone(metadata))?;
+        let piece = Piece { arrow, group: 0, slice };
+        Ok(KeyReader {
+            caster: Caster::new(&source, &Arc::new(target))?,
+            places: places.collect(),
+            reader: build_columns(&piece, 0, batch_rows, &self.extents, footer.size, mask)?,
+        })
+    }
+}
+
+/// Reads key columns alone.
+struct KeyReader {
+    reader: SliceReader,
+    caster: Caster,
+    /// Where the columns that are read have those of the key.
+    places: Vec<usize>,
+}
+
+impl KeyReader {
+    /// The key columns of the next rows.
+    fn next(&mut self) -> Result<Option<Vec<ArrayRef>>, QuarantineReason> {
+        let Some(rows) = self.reader.read()? else {
+            return Ok(None);
+        };
+        let rows = self.caster.cast(&rows)?;
+        let columns = self.places.iter().filter_map(|place| rows.columns().get(*place));
+        Ok(Some(columns.cloned().collect()))
+    }
+}
+
+fn largest_chunk(group: &RowGroupMetaData) -> u64 {
+    let bytes = group.columns().iter().map(|chunk| natural(chunk.compressed_size()));
+    bytes.max().unwrap_or(0)
+}
+
+/// The key columns of a row group, which has the columns of the plan.
+fn slice_of(group: &RowGroupMetaData, encoder: &KeyEncoder) -> Slice {
+    let mut slice = Slice::whole(group);
+    let schema = group.schema_descr();
+    let mut leaf = 0;
+    slice.columns.retain(|_| {
+        let root = schema.get_column_root_idx(leaf);
+        leaf += 1;
+        encoder.columns().contains(&root)
+    });
+    slice
+}
