@@ -11,7 +11,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Fields, SchemaRef};
-use arrow::row::OwnedRow;
 use parquet::basic::{Compression, Type as PhysicalType};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
@@ -28,6 +27,7 @@ use super::footer::SourceFooter;
 use super::input::Input;
 use super::pages::check_offset_index;
 use super::row_group::encoding;
+use super::spawner::Spawner;
 use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
 
@@ -47,6 +47,8 @@ pub(super) struct Rule {
     pub(super) most_rows: u64,
     /// No column chunk may have more: it is in memory as a whole.
     pub(super) most_chunk_bytes: u64,
+    /// Reads the keys while the other columns are copied.
+    pub(super) spawner: Option<Spawner>,
 }
 
 impl Rule {
@@ -150,16 +152,14 @@ impl Offer {
     }
 }
 
-/// A row group to be copied, with keys in order.
+/// A row group to be copied.
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) input: Input,
     /// Of this row group alone, with its page indexes.
     pub(super) metadata: Arc<ParquetMetaData>,
     pub(super) rows: u64,
-    /// Its first and last key.
-    pub(super) keys: Option<(OwnedRow, OwnedRow)>,
-    /// What has been fetched of it; held by whoever has read the keys.
+    /// What has been fetched of it; held by whoever reads its keys.
     pub(super) extents: Arc<Vec<Extent>>,
     /// Chunks that are fetched together have no more bytes, unless it is one.
     pub(super) room: u64,

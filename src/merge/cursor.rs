@@ -7,6 +7,7 @@ use arrow::row::OwnedRow;
 
 use super::ahead::Queue;
 use super::batch::Batch;
+use super::chain::Span;
 use super::copying::{Claim, Copied};
 use super::error::MergeError;
 use super::input::{Origin, Plan};
@@ -87,6 +88,10 @@ pub(super) struct Cursor {
     pub(super) batch: Option<Batch>,
     /// If there are none, what is told of the row group that is next, which may be copied.
     pub(super) claim: Option<Claim>,
+    /// What is told of the row group that is being copied.
+    copying: Option<Span>,
+    /// The first and the last key of the row group that has just been copied, and the input that it was of.
+    pub(super) copied: Option<(OwnedRow, OwnedRow, Origin)>,
     /// The next one of the rows at hand.
     pub(super) position: usize,
     /// Last key and rank of the rows before those at hand.
@@ -104,6 +109,8 @@ impl Cursor {
             ahead: Queue::default(),
             batch: None,
             claim: None,
+            copying: None,
+            copied: None,
             position: 0,
             last: None,
         }
@@ -176,6 +183,7 @@ impl Cursor {
     /// Reads until there are rows at hand, or a row group that may be copied is next, or the chain is at its end.
     pub(super) async fn fill(&mut self) -> Result<(), Stop> {
         self.position = 0;
+        self.end_copy().await?;
         loop {
             if let Some(reader) = &mut self.reader {
                 if let Some(claim) = reader.claim()? {
@@ -220,19 +228,29 @@ impl Cursor {
         let Some(Reader::Source(reader)) = &mut self.reader else {
             return Ok(None);
         };
-        let origin = reader.origin();
-        let Some(copied) = reader.copy().await? else {
-            return Ok(None);
-        };
-        if let Some((first, last)) = &copied.keys {
-            check_follows(self.last.as_ref(), first.row(), Some(origin))?;
-            let told = claim.and_then(|claim| claim.span);
-            if told.is_some_and(|span| span.is_before(last.row())) {
-                return Err(Stop::ChainBroken { index: origin.index });
-            }
-            self.last = Some((last.clone(), origin.rank));
+        let copied = reader.copy().await?;
+        if copied.is_some() {
+            self.copying = claim.and_then(|claim| claim.span);
+            self.look_ahead();
         }
-        self.look_ahead();
-        Ok(Some(copied))
+        Ok(copied)
+    }
+
+    /// Waits for the keys of the row group that has been copied, and checks that they are where they were told to be.
+    async fn end_copy(&mut self) -> Result<(), Stop> {
+        let (Some(told), Some(Reader::Source(reader))) = (self.copying.take(), &mut self.reader) else {
+            return Ok(());
+        };
+        let origin = reader.origin();
+        let Some((first, last)) = reader.copied_keys().await? else {
+            return Ok(());
+        };
+        check_follows(self.last.as_ref(), first.row(), Some(origin))?;
+        if told.is_before(last.row()) {
+            return Err(Stop::ChainBroken { index: origin.index });
+        }
+        self.last = Some((last.clone(), origin.rank));
+        self.copied = Some((first, last, origin));
+        Ok(())
     }
 }

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use arrow::row::{OwnedRow, Row, Rows};
 
+use crate::quarantine::QuarantineReason;
+
 /// Keys of rows. Most comparisons end at the first bytes, which lie side by side.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -79,6 +81,36 @@ impl Keys {
             _ => self.rows.row(*row) < self.rows.row(row - 1),
         });
         inversions.next().map(|(_, row)| row)
+    }
+}
+
+/// How far the keys of an input have been read, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InOrder {
+    /// Rows so far.
+    pub(super) rows: u64,
+    /// The last key.
+    pub(super) last: Option<OwnedRow>,
+}
+
+impl InOrder {
+    /// Adds the keys of the next rows, which must not come before those so far.
+    pub(super) fn add(&mut self, keys: &Keys) -> Result<(), QuarantineReason> {
+        let Some(end) = keys.len().checked_sub(1) else {
+            return Ok(());
+        };
+        let first_inversion = match &self.last {
+            Some(last) if keys.row(0) < last.row() => Some(0),
+            _ => keys.first_inversion(),
+        };
+        if let Some(row) = first_inversion {
+            return Err(QuarantineReason::Unsorted {
+                row: self.rows + row as u64,
+            });
+        }
+        self.rows += keys.len() as u64;
+        self.last = Some(keys.owned(end));
+        Ok(())
     }
 }
 

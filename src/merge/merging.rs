@@ -126,12 +126,7 @@ impl Merging {
         let Some(cursor) = index.and_then(|index| self.cursors.get_mut(index)) else {
             return Ok(None);
         };
-        let copied = cursor.copy().await?;
-        if let Some((first, last)) = copied.as_ref().and_then(|copied| copied.keys.as_ref()) {
-            check_follows(self.last.as_ref(), first.row(), cursor.origin())?;
-            self.last = Some((last.clone(), cursor.rank()));
-        }
-        Ok(copied)
+        cursor.copy().await
     }
 
     /// Lets the row group that is told to come first be decoded.
@@ -151,6 +146,12 @@ impl Merging {
             .buffer_unordered(CONCURRENT_READS)
             .try_collect::<()>()
             .await?;
+        for cursor in &mut self.cursors {
+            if let Some((first, last, origin)) = cursor.copied.take() {
+                check_follows(self.last.as_ref(), first.row(), Some(origin))?;
+                self.last = Some((last, origin.rank));
+            }
+        }
         self.cursors
             .retain(|cursor| cursor.batch.is_some() || cursor.claim.is_some());
         Ok(())

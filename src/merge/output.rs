@@ -259,11 +259,13 @@ impl Output {
             sort_order: options.sort_order.clone(),
             columns: Arc::clone(&self.format.parquet),
             codec: compression(options.codec)?,
-            least_bytes: options.row_group_bytes.min(options.target_file_size) / 2,
+            // Encoders hold about twice the bytes that they write.
+            least_bytes: (options.row_group_bytes / 2).min(options.target_file_size) / 2,
             least_rows: options.row_group_rows as u64 / 2,
             most_bytes: MAX_COPIED_BYTES.min(options.target_file_size),
             most_rows: options.row_group_rows as u64,
             most_chunk_bytes: options.row_group_bytes,
+            spawner: options.spawner.clone(),
         })
     }
 

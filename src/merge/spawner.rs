@@ -1,9 +1,11 @@
 //! Work that is given to the host's executor.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 use futures::task::{FutureObj, Spawn};
 
 use super::error::MergeError;
@@ -23,15 +25,19 @@ impl Spawner {
         Self(spawn)
     }
 
-    /// Starts `work`. Once the task is dropped nobody waits for it, and its outcome is dropped too.
+    /// Starts `work`. Once the task is dropped it goes no further than to the end of its step.
     pub(super) fn start<T, F>(&self, work: F) -> Result<Task<T>, MergeError>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let (done, outcome) = oneshot::channel();
+        let (mut done, outcome) = oneshot::channel();
         let work = Box::pin(async move {
-            let _ = done.send(work.await);
+            let ended = match select(pin!(work), done.cancellation()).await {
+                Either::Left((ended, _)) => ended,
+                Either::Right(_) => return,
+            };
+            let _ = done.send(ended);
         });
         self.0
             .spawn_obj(FutureObj::new(work))

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use parquet::arrow::ProjectionMask;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+use arrow::row::OwnedRow;
+use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 
+use super::key_check::{KeyCheck, KeyReader};
 use super::{File, InputReader, OpenSlice, bytes_of};
 use crate::merge::batch::MAX_BATCH_ROWS;
 use crate::merge::budget::{fetch_limit, natural, to_usize};
 use crate::merge::chain::span_of;
 use crate::merge::copying::{Claim, Copied, Offer};
-use crate::merge::decode::{Piece, SliceReader, arrow_metadata, build_columns, find};
+use crate::merge::decode::find;
 use crate::merge::error::{MergeError, SourceError};
 use crate::merge::fetch::{coalesced, fetch_ranges, length};
 use crate::merge::input::Input;
@@ -20,9 +20,9 @@ use crate::merge::order::KeyEncoder;
 use crate::merge::page_index::read_page_indexes;
 use crate::merge::pages::measure;
 use crate::merge::slices::Slice;
-use crate::merge::step::yield_now;
-use crate::quarantine::QuarantineReason;
-use crate::schema::Caster;
+
+/// The part of an allotment that key columns are decoded in.
+const KEY_BATCH_SHARE: u64 = 32;
 
 impl File {
     /// The number of the next row group that has rows; none while one is being read in parts.
@@ -87,8 +87,8 @@ impl InputReader {
         }
     }
 
-    /// The next row group as it is, its keys read and in order; `None` if it has to be decoded after all, for want of
-    /// memory.
+    /// The next row group as it is; `None` if it has to be decoded after all, for want of memory. Its keys are still to
+    /// be read.
     pub(in crate::merge) async fn copy(&mut self) -> Result<Option<Copied>, Stop> {
         let index = self.origin.index;
         let at = |error: SourceError| Stop::from(error.at(index));
@@ -101,49 +101,42 @@ impl InputReader {
         };
         let metadata = read_page_indexes(&input, group, PageIndexPolicy::Optional).await;
         let metadata = Arc::new(metadata.map_err(at)?);
-        let mut keys = None;
         if let Some(encoder) = self.plan.keys.clone() {
             let slice = slice_of(group, &encoder);
             let Some(width) = self.fetch_keys(&input, &slice).await.map_err(at)? else {
                 self.decline();
                 return Ok(None);
             };
-            let mut reader = self
-                .key_reader(&input, &metadata, slice, width, &encoder)
-                .map_err(|e| at(e.into()))?;
-            let before = self.rows;
-            while let Some(columns) = reader.next().map_err(|e| at(e.into()))? {
-                let read = encoder.encode_columns(&columns)?;
-                self.check_order(&read)?;
-                self.rows += read.len() as u64;
-                if keys.is_none() && read.len() > 0 {
-                    keys = Some(read.owned(0));
-                }
-                yield_now().await;
-            }
-            if self.rows - before != natural(group.num_rows()) {
-                return Err(at(QuarantineReason::corrupt(
-                    "a row group has another number of keys than rows",
-                )
-                .into()));
-            }
-            // What the decoder held is free again.
-            self.held.resize(bytes_of(&self.extents));
-        } else {
-            self.rows += natural(group.num_rows());
+            let spawner = self.plan.copying.as_ref().and_then(|rule| rule.spawner.as_ref());
+            let rows = to_usize(self.allotment / KEY_BATCH_SHARE / width.max(1)).clamp(1, MAX_BATCH_ROWS);
+            let reader = KeyReader::new(&input, &self.plan, (&metadata, slice), &self.extents, rows);
+            let reader = reader.map_err(|reason| at(reason.into()))?;
+            self.key_check = Some(KeyCheck::start(reader, encoder, self.in_order.clone(), index, spawner)?);
         }
         if let Some(file) = &mut self.file {
             file.next_group += 1;
         }
         Ok(Some(Copied {
             rows: natural(group.num_rows()),
-            keys: keys.zip(self.last_key.clone()),
             room: self.allotment.saturating_sub(self.held.bytes()),
             extents: Arc::clone(&self.extents),
             held: self.plan.memory.hold(0),
             input,
             metadata,
         }))
+    }
+
+    /// The first and the last key of the row group that has been copied, now that they have been read and are in order.
+    pub(in crate::merge) async fn copied_keys(&mut self) -> Result<Option<(OwnedRow, OwnedRow)>, MergeError> {
+        let Some(check) = self.key_check.take() else {
+            return Ok(None);
+        };
+        let (first, in_order) = check.outcome().await?;
+        // What the decoder held is free again.
+        self.held.resize(bytes_of(&self.extents));
+        let keys = first.zip(in_order.last.clone());
+        self.in_order = in_order;
+        Ok(keys)
     }
 
     /// Fetches key columns; the width of a row of them, or `None` if decoding them takes too much.
@@ -161,56 +154,6 @@ impl InputReader {
         let needed = bytes_of(&self.extents).saturating_add(resident);
         self.held.resize(needed);
         Ok((needed <= fetch_limit(self.allotment)).then_some(measured.row_width))
-    }
-
-    /// Reads key columns that have been fetched.
-    fn key_reader(
-        &self,
-        input: &Input,
-        metadata: &Arc<ParquetMetaData>,
-        slice: Slice,
-        width: u64,
-        encoder: &KeyEncoder,
-    ) -> Result<KeyReader, QuarantineReason> {
-        let footer = &input.footer;
-        let mut columns = encoder.columns().to_vec();
-        columns.sort_unstable();
-        columns.dedup();
-        let places = encoder
-            .columns()
-            .iter()
-            .filter_map(|key| columns.binary_search(key).ok());
-        let target = self.plan.columns.project(&columns).map_err(QuarantineReason::corrupt)?;
-        let source = footer.schema.project(&columns).map_err(QuarantineReason::corrupt)?;
-        let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), columns.iter().copied());
-        let batch_rows = to_usize(self.allotment / 8 / width.max(1)).clamp(1, MAX_BATCH_ROWS);
-        let arrow = arrow_metadata(Arc::clone(metadata))?;
-        let piece = Piece { arrow, group: 0, slice };
-        Ok(KeyReader {
-            caster: Caster::new(&source, &Arc::new(target))?,
-            places: places.collect(),
-            reader: build_columns(&piece, 0, batch_rows, &self.extents, footer.size, mask)?,
-        })
-    }
-}
-
-/// Reads key columns alone.
-struct KeyReader {
-    reader: SliceReader,
-    caster: Caster,
-    /// Where the columns that are read have those of the key.
-    places: Vec<usize>,
-}
-
-impl KeyReader {
-    /// The key columns of the next rows.
-    fn next(&mut self) -> Result<Option<Vec<ArrayRef>>, QuarantineReason> {
-        let Some(rows) = self.reader.read()? else {
-            return Ok(None);
-        };
-        let rows = self.caster.cast(&rows)?;
-        let columns = self.places.iter().filter_map(|place| rows.columns().get(*place));
-        Ok(Some(columns.cloned().collect()))
     }
 }
 

@@ -1,14 +1,15 @@
 //! Reads one input: batches of the plan's columns with their keys, in the order in which they are checked.
 
 mod copying;
+mod key_check;
 
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
-use arrow::row::OwnedRow;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::RowGroupMetaData;
 
+use self::key_check::KeyCheck;
 use super::at_once::{beyond, decode_at_once};
 use super::batch::{Batch, MAX_BATCH_ROWS, with_ordinal};
 use super::budget::{Held, allotment_for, fetch_limit, to_usize};
@@ -16,7 +17,7 @@ use super::decode::{Piece, SliceReader, arrow_metadata, build, find};
 use super::error::{MergeError, SourceError};
 use super::fetch::{Extent, coalesced, fetch_ranges, length};
 use super::input::{Input, Origin, Plan};
-use super::keys::Keys;
+use super::keys::InOrder;
 use super::merging::Stop;
 use super::page_index::read_page_index;
 use super::pages::measure;
@@ -62,8 +63,9 @@ pub(super) struct InputReader {
     open: Option<OpenSlice>,
     /// Bytes of the last batch, if it is a whole slice.
     at_once: u64,
-    rows: u64,
-    last_key: Option<OwnedRow>,
+    in_order: InOrder,
+    /// Reads the keys of the last row group, which is being copied.
+    key_check: Option<KeyCheck>,
     /// If the rows may be in any order, the number of the next batch.
     unordered: Option<u64>,
 }
@@ -170,8 +172,8 @@ impl InputReader {
             narrow: false,
             open: None,
             at_once: 0,
-            rows: 0,
-            last_key: None,
+            in_order: InOrder::default(),
+            key_check: None,
             unordered: None,
         })
     }
@@ -311,29 +313,14 @@ impl InputReader {
         let bytes = rows.get_array_memory_size() as u64;
         let batch = Batch::new(rows, bytes, &self.plan)?;
         match (&mut self.unordered, &batch.keys) {
+            (None, Some(keys)) => {
+                let added = self.in_order.add(keys);
+                added.map_err(|reason| SourceError::from(reason).at(origin.index))?;
+            }
             (Some(number), _) => *number += 1,
-            (None, Some(keys)) => self.check_order(keys)?,
             (None, None) => {}
         }
-        self.rows += batch.rows.num_rows() as u64;
         Ok(batch)
-    }
-
-    fn check_order(&mut self, keys: &Keys) -> Result<(), MergeError> {
-        let count = keys.len();
-        if count == 0 {
-            return Ok(());
-        }
-        let first_inversion = match &self.last_key {
-            Some(last) if keys.row(0) < last.row() => Some(0),
-            _ => keys.first_inversion(),
-        };
-        if let Some(row) = first_inversion {
-            let row = self.rows + row as u64;
-            return Err(SourceError::Bad(QuarantineReason::Unsorted { row }).at(self.origin.index));
-        }
-        self.last_key = Some(keys.owned(count - 1));
-        Ok(())
     }
 
     /// The next slice to read; divides the next row group when needed.
