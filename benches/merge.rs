@@ -87,6 +87,21 @@ fn codec(criterion: &mut Criterion) {
     compare(criterion, "codec", cases);
 }
 
+/// Files that follow each other, of one row group each, which is as large as one is to be.
+fn copy(criterion: &mut Criterion) {
+    let of = |copy_row_groups| Inputs {
+        run: None,
+        row_group: 8_000,
+        copy_row_groups,
+        ..Inputs::default()
+    };
+    compare(
+        criterion,
+        "whole row groups",
+        [("copied", of(true)), ("decoded", of(false))],
+    );
+}
+
 fn columns(criterion: &mut Criterion) {
     let of = |columns, rows| Inputs {
         rows,
@@ -122,5 +137,5 @@ fn distance(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, inputs, key, run, codec, columns, distance);
+criterion_group!(benches, inputs, key, run, codec, copy, columns, distance);
 criterion_main!(benches);

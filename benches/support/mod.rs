@@ -16,7 +16,10 @@ use firnline::object_store::{ObjectStore, ObjectStoreExt};
 use firnline::parquet::arrow::ArrowWriter;
 use firnline::parquet::basic::{Compression, ZstdLevel};
 use firnline::parquet::file::properties::WriterProperties;
-use firnline::{Codec, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SortField, WriterId, read_footer};
+use firnline::{
+    Codec, DEFAULT_MAX_ROW_GROUP_ROWS, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SortField, WriterId,
+    read_footer,
+};
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt, stream};
 
@@ -56,6 +59,9 @@ pub(crate) struct Inputs {
     pub(crate) columns: Columns,
     /// Of inputs and outputs.
     pub(crate) codec: Codec,
+    /// Most rows of a row group of the outputs.
+    pub(crate) row_group: usize,
+    pub(crate) copy_row_groups: bool,
 }
 
 impl Default for Inputs {
@@ -67,6 +73,8 @@ impl Default for Inputs {
             key: Key::TimeAndText,
             columns: Columns::Usual,
             codec: Codec::Zstd(1),
+            row_group: DEFAULT_MAX_ROW_GROUP_ROWS,
+            copy_row_groups: true,
         }
     }
 }
@@ -160,7 +168,11 @@ fn options(of: &Inputs) -> MergeOptions {
         Key::TimeAndText => vec![SortField::ascending("ts"), SortField::ascending("id")],
         _ => vec![SortField::ascending("key")],
     };
-    MergeOptions::default().with_sort_order(order).with_codec(of.codec)
+    MergeOptions::default()
+        .with_sort_order(order)
+        .with_codec(of.codec)
+        .with_max_row_group_rows(of.row_group)
+        .with_copy_row_groups(of.copy_row_groups)
 }
 
 fn target(store: &Arc<dyn ObjectStore>, of: &Inputs) -> MergeTarget {

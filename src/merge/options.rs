@@ -30,7 +30,7 @@ pub struct MergeOptions {
     pub max_row_group_rows: usize,
     /// Whether row groups are copied as they are, their keys read and nothing else decoded, where that is as good: all
     /// their keys come before those that are left of other inputs; they have the codec of the outputs, its columns in
-    /// the same order and form, statistics and page indexes, and half as many bytes or rows as row groups are to have.
+    /// the same order and form, statistics and page indexes, and half as many bytes or rows as row groups have here.
     /// Not where files are cut by partition, merged in passes, or read again. Their encodings and statistics are then
     /// those of their writer, and a page that cannot be decoded is not noticed.
     pub copy_row_groups: bool,
