@@ -2,19 +2,25 @@
 //!
 //! A dictionary is worth its hashing only where values repeat. Those who wrote the inputs have tried: where they gave
 //! a dictionary up, or where a large one takes most of a column, values hardly repeat. Small dictionaries tell
-//! nothing: what is new in each of many small files may still be the same few values.
+//! nothing: what is new in each of many small files may still be the same few values. But integers that hardly repeat
+//! within a file and lie close to each other take no more bits packed than as numbers of dictionary entries.
 
 use std::collections::BTreeMap;
 
 use parquet::basic::{Encoding, Type as PhysicalType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::WriterPropertiesBuilder;
+use parquet::file::statistics::Statistics;
 use parquet::schema::types::SchemaDescriptor;
 
 use super::budget::natural;
 
 /// Compressed bytes from which on a dictionary tells of the values: a tenth of what makes writers give it up, usually.
 const LARGE_DICTIONARY_BYTES: u64 = 96 << 10;
+/// Fewer values do not tell whether they repeat.
+const TELLING_VALUES: u64 = 1_024;
+/// Integers are close to each other if there is room for so many times as many, in powers of two.
+const CLOSE_BITS: u32 = 7;
 
 /// What the inputs tell of how their columns are encoded.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +34,8 @@ pub(super) struct Encodings {
 struct Evidence {
     /// Of those whose values may repeat.
     repeating: u64,
+    /// Of these those of integers that hardly repeat and lie close to each other.
+    close: u64,
     /// Of those whose values hardly do.
     scattered: u64,
 }
@@ -65,7 +73,7 @@ impl Encodings {
                 }
                 let column = parquet.column(leaf);
                 properties = properties.set_column_dictionary_enabled(column.path().clone(), false);
-                if matches!(column.physical_type(), PhysicalType::INT32 | PhysicalType::INT64) {
+                if is_integer(column.physical_type()) {
                     // Packs values into the bits that they need, which leaves the codec less to do.
                     properties = properties.set_column_encoding(column.path().clone(), Encoding::DELTA_BINARY_PACKED);
                 }
@@ -94,12 +102,48 @@ impl Evidence {
             &mut self.scattered
         };
         *side = side.saturating_add(bytes);
+        if repeats && dictionary.is_some_and(|start| are_close(chunk, natural(start))) {
+            self.close = self.close.saturating_add(bytes);
+        }
     }
 
-    /// Whether values repeat, as far as is known.
+    /// Whether values repeat, as far as is known, so that a dictionary pays.
     fn is_repetitive(self) -> bool {
-        self.scattered <= self.repeating
+        let others = self.repeating.saturating_sub(self.close);
+        self.scattered.saturating_add(self.close) <= others
     }
+}
+
+fn is_integer(physical: PhysicalType) -> bool {
+    matches!(physical, PhysicalType::INT32 | PhysicalType::INT64)
+}
+
+/// Whether a chunk, with a dictionary at `start`, is of integers that hardly repeat and lie close to each other.
+fn are_close(chunk: &ColumnChunkMetaData, start: u64) -> bool {
+    let (least, greatest) = match chunk.statistics() {
+        Some(Statistics::Int32(s)) => match (s.min_opt(), s.max_opt()) {
+            (Some(min), Some(max)) => (i64::from(*min), i64::from(*max)),
+            _ => return false,
+        },
+        Some(Statistics::Int64(s)) => match (s.min_opt(), s.max_opt()) {
+            (Some(min), Some(max)) => (*min, *max),
+            _ => return false,
+        },
+        _ => return false,
+    };
+    let nulls = chunk.statistics().and_then(Statistics::null_count_opt).unwrap_or(0);
+    let values = natural(chunk.num_values()).saturating_sub(nulls);
+    if chunk.column_descr().max_rep_level() > 0 || values < TELLING_VALUES {
+        return false;
+    }
+    // A bit tells of each value whether it is null; numbers of entries have the bits that the count of entries needs.
+    let levels = if nulls > 0 { natural(chunk.num_values()) / 8 } else { 0 };
+    let dictionary = natural(chunk.data_page_offset()).saturating_sub(start);
+    let numbers = natural(chunk.compressed_size()).saturating_sub(dictionary.saturating_add(levels));
+    let quarter_bits = u64::from(u128::from(values.min(1 << 31)).pow(4).ilog2());
+    let hardly_repeat = numbers.saturating_mul(4 * 8) >= quarter_bits.saturating_mul(values);
+    let room = greatest.abs_diff(least).checked_ilog2().unwrap_or(0);
+    hardly_repeat && room <= values.ilog2() + CLOSE_BITS
 }
 
 /// The names of the top-level columns with the numbers of their leaves.
@@ -126,7 +170,7 @@ fn chunk(group: &RowGroupMetaData, leaf: usize) -> Option<&ColumnChunkMetaData> 
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
+    use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray};
     use arrow::datatypes::Int32Type;
     use parquet::arrow::ArrowWriter;
     use parquet::file::metadata::ParquetMetaDataReader;
@@ -190,6 +234,50 @@ mod tests {
         assert_eq!(chosen(&["list", "list", "item"]), (true, None));
         assert_eq!(chosen(&["unique"]), (false, Some(Encoding::DELTA_BINARY_PACKED)));
         assert_eq!(chosen(&["price"]), (false, None));
+    }
+
+    /// A footer of 20,000 integers below `limit`, times `stride`; every tenth of `m` is null.
+    fn integers(limit: i64, stride: i64) -> ParquetMetaData {
+        let value = |row: i64| (row.wrapping_mul(0x1e37_79b9_7f4a_7c15) >> 3).rem_euclid(limit) * stride;
+        let values = (0..20_000).map(|row| i32::try_from(value(row)).unwrap());
+        let nullable = values
+            .clone()
+            .zip(0..)
+            .map(|(value, row)| (row % 10 > 0).then_some(value));
+        let columns: [(&str, ArrayRef, bool); 2] = [
+            ("n", Arc::new(Int32Array::from_iter_values(values.clone())), false),
+            ("m", Arc::new(nullable.collect::<Int32Array>()), true),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = bytes::Bytes::from(writer.into_inner().unwrap());
+        ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap()
+    }
+
+    #[test]
+    fn integers_that_hardly_repeat_and_lie_close_are_packed() {
+        let packed = (false, Some(Encoding::DELTA_BINARY_PACKED));
+        for (limit, stride, expected) in [
+            (200_000, 1, packed),
+            (60_000, 1, packed),
+            // They repeat.
+            (1_000, 1, (true, None)),
+            (8_000, 1, (true, None)),
+            // They lie far from each other.
+            (60_000, 1_000, (true, None)),
+        ] {
+            let input = integers(limit, stride);
+            let mut encodings = Encodings::default();
+            encodings.add(&input);
+            for column in ["n", "m"] {
+                assert_eq!(
+                    chosen(&encodings, &input, &[column]),
+                    expected,
+                    "{column} {limit} {stride}"
+                );
+            }
+        }
     }
 
     #[test]
