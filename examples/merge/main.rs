@@ -26,11 +26,11 @@ use firnline::object_store::ObjectStore;
 use firnline::object_store::local::LocalFileSystem;
 use firnline::object_store::path::Path as ObjectPath;
 use firnline::{Error, ErrorKind, MergeError, MergeTarget, ParquetMerger, SortField};
-use futures::executor::{ThreadPool, block_on};
+use futures::executor::block_on;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use args::Args;
-use command::arguments::reason;
+use command::arguments::{encoders, reason};
 use command::ending::{failed, put, quietly, refuse};
 use inputs::Inputs;
 use report::{Progress, Report};
@@ -150,10 +150,9 @@ async fn merge_into(args: &Args) -> Result<Report, Failure> {
     };
     let progress = Progress(progress_bar(args));
     let mut merger = ParquetMerger::new(args.merge_options());
-    if args.threads > 1 {
-        let pool = ThreadPool::builder().pool_size(args.threads).create();
-        let pool = pool.map_err(|error| Failure::Failed(format!("threads: {error}")))?;
-        merger = merger.with_spawner(Arc::new(pool));
+    let pool = encoders(args.threads).map_err(|error| Failure::Failed(format!("threads: {error}")))?;
+    if let Some(pool) = pool {
+        merger = merger.with_spawner(pool);
     }
     let merged = merger.merge(&store, sources, target, &progress).await;
     progress.0.finish_and_clear();

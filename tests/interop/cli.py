@@ -266,7 +266,7 @@ def bad_usage(home):
 def help_is_there(home):
     """--help names every option and the exit codes"""
     told = checked([*Home.program, "--help"], OK).stdout
-    options = "bucket prefix tables format sort-key window min-files max-wait grace memory target-file-size codec control"
+    options = "bucket prefix tables format sort-key window min-files max-wait grace memory target-file-size codec control unsorted no-copy threads"
     options += " now events once watch drain status release discard replay adopt json"
     for word in [f"--{name}" for name in options.split()] + ["Exit codes", "zstd(1)", "128MiB", "256MiB", "file://"]:
         assert word in told, f"{word} is not in --help"

@@ -1,7 +1,11 @@
 //! How values are written on a command line.
 
+use std::io;
+use std::sync::Arc;
+
 use bytesize::ByteSize;
 use firnline::{Codec, OnUnsorted, QuarantineReason, SortField};
+use futures::executor::ThreadPool;
 
 /// A column, descending with a `-` in front.
 pub(crate) fn sort_field(text: &str) -> Result<SortField, String> {
@@ -60,4 +64,23 @@ pub(crate) fn codec(text: &str) -> Result<Codec, String> {
             .map(Codec::Zstd)
             .ok_or_else(|| "zstd(1) to zstd(22), snappy, lz4 or none".to_owned()),
     }
+}
+
+/// How many threads there are by default.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A number of threads.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err("a number from 1 to 1024".to_owned()),
+    }
+}
+
+/// Threads that encode columns beside the one that merges; none if it is to do all itself.
+pub(crate) fn encoders(threads: usize) -> io::Result<Option<Arc<ThreadPool>>> {
+    let pool = (threads > 1).then(|| ThreadPool::builder().pool_size(threads).create());
+    Ok(pool.transpose()?.map(Arc::new))
 }
