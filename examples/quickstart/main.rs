@@ -163,6 +163,12 @@ fn run(home: &Path, format: TableFormat, say: impl Fn(String)) -> Result<Done> {
 
 /// The directory given, or one of our own; emptied only if an earlier run has made it.
 fn fresh(given: Option<OsString>) -> Result<PathBuf> {
+    if given
+        .as_ref()
+        .is_some_and(|given| given.as_encoded_bytes().starts_with(b"-"))
+    {
+        return Err("usage: quickstart [DIRECTORY], by default target/quickstart".into());
+    }
     let by_default = given.is_none();
     let home = given.map_or_else(|| PathBuf::from("target/quickstart"), PathBuf::from);
     let ours = home.join(".firnline-quickstart");

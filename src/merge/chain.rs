@@ -27,6 +27,11 @@ impl Span {
         let (last, key) = (self.last.row(), key.as_ref());
         last.as_ref() < key && !key.starts_with(last.as_ref())
     }
+
+    /// Whether `key`, a whole one, is among its keys as far as it knows them.
+    pub(super) fn holds(&self, key: Row<'_>) -> bool {
+        !self.is_before(key) && self.first.as_ref() <= key.as_ref()
+    }
 }
 
 /// An input to be put into a chain.
@@ -141,6 +146,17 @@ fn told_span(groups: &[RowGroupMetaData], source: &SchemaRef, plan: &Schema, ord
         let batch = RecordBatch::try_new(Arc::clone(&from), vec![values]).ok()?;
         let rows = encoder.encode(&caster.cast(&batch).ok()?).ok()?;
         keys.extend((0..rows.len()).map(|row| rows.owned(row)));
+    }
+    let (least, greatest) = keys.split_at(keys.len() / 2);
+    let is_turned = |(least, greatest)| {
+        if key.descending {
+            least < greatest
+        } else {
+            least > greatest
+        }
+    };
+    if least.iter().zip(greatest).any(is_turned) {
+        return None;
     }
     // Descending keys turn the statistics' least into the last.
     let first = keys.iter().min()?.clone();

@@ -10,20 +10,18 @@ use std::mem::discriminant;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Fields, SchemaRef};
-use parquet::basic::{Compression, Type as PhysicalType};
+use parquet::basic::{Compression, ConvertedType, Type as PhysicalType};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
-use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
+use parquet::schema::types::{BasicTypeInfo, SchemaDescriptor, Type};
 
 use super::budget::{Held, natural, to_usize};
 use super::chain::Span;
 use super::decode::{Extents, find};
 use super::error::{MergeError, SourceError};
 use super::fetch::{Extent, fetch_ranges, length};
-use super::footer::SourceFooter;
 use super::input::Input;
 use super::pages::check_offset_index;
 use super::row_group::encoding;
@@ -35,9 +33,8 @@ use crate::quarantine::QuarantineReason;
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     /// The columns of the outputs.
-    pub(super) schema: SchemaRef,
-    pub(super) sort_order: Vec<SortField>,
     pub(super) columns: Arc<SchemaDescriptor>,
+    pub(super) sort_order: Vec<SortField>,
     pub(super) codec: Compression,
     /// It must have so many compressed bytes or so many rows,
     pub(super) least_bytes: u64,
@@ -47,23 +44,24 @@ pub(super) struct Rule {
     pub(super) most_rows: u64,
     /// No column chunk may have more: it is in memory as a whole.
     pub(super) most_chunk_bytes: u64,
+    /// Nor may its page indexes have more, which are in memory until the file is finished.
+    pub(super) most_index_bytes: u64,
     /// Reads the keys while the other columns are copied.
     pub(super) spawner: Option<Spawner>,
 }
 
 impl Rule {
-    /// Whether a row group of a file is as good in the output as what would be written in its place.
-    pub(super) fn allows(&self, footer: &SourceFooter, group: &RowGroupMetaData) -> bool {
+    /// Whether a row group is as good in the output as what would be written in its place.
+    pub(super) fn allows(&self, group: &RowGroupMetaData) -> bool {
         let (rows, bytes) = (natural(group.num_rows()), bytes_of(group));
         let is_large = bytes >= self.least_bytes || rows >= self.least_rows;
         let is_small = bytes <= self.most_bytes && rows <= self.most_rows;
         is_large
             && is_small
-            && group.num_columns() == self.columns.num_columns()
-            && same_fields(footer.schema.fields(), self.schema.fields())
-            && (0..).zip(group.columns()).all(|(leaf, chunk)| {
-                is_alike(chunk.column_descr(), &self.columns.column(leaf))
-                    && discriminant(&chunk.compression()) == discriminant(&self.codec)
+            && index_bytes(group) <= self.most_index_bytes
+            && same_columns(group.schema_descr(), &self.columns)
+            && group.columns().iter().all(|chunk| {
+                discriminant(&chunk.compression()) == discriminant(&self.codec)
                     && natural(chunk.compressed_size()) <= self.most_chunk_bytes
                     && is_complete(chunk)
             })
@@ -75,41 +73,49 @@ fn bytes_of(group: &RowGroupMetaData) -> u64 {
     chunks.fold(0, |sum, chunk| sum.saturating_add(natural(chunk.compressed_size())))
 }
 
-/// Whether columns have the same names in the same order, also inside of structs. What items of lists and maps are
-/// called differs from writer to writer, and means nothing.
-fn same_fields(a: &Fields, b: &Fields) -> bool {
-    let pairs = || a.iter().zip(b);
-    a.len() == b.len() && pairs().all(|(a, b)| a.name() == b.name() && same_names(a.data_type(), b.data_type()))
+/// Whether columns are the same in name, form and nullability, at every level: the levels of their values then mean the
+/// same.
+fn same_columns(a: &SchemaDescriptor, b: &SchemaDescriptor) -> bool {
+    let (a, b) = (a.root_schema().get_fields(), b.root_schema().get_fields());
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_node(a, b, 0))
 }
 
-fn same_names(a: &DataType, b: &DataType) -> bool {
-    use DataType as T;
-    match (a, b) {
-        (T::Struct(a), T::Struct(b)) => same_fields(a, b),
-        (T::List(a) | T::LargeList(a), T::List(b) | T::LargeList(b)) => same_names(a.data_type(), b.data_type()),
-        (T::Map(a, _), T::Map(b, _)) => match (a.data_type(), b.data_type()) {
-            (T::Struct(a), T::Struct(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_names(a.data_type(), b.data_type()))
-            }
-            _ => false,
-        },
-        _ => !a.is_nested() && !b.is_nested(),
+/// The names of so many levels below a list or a map differ from writer to writer, and mean nothing.
+const UNNAMED_LEVELS: usize = 2;
+
+/// The names of `unnamed` levels from this one on do not matter.
+fn same_node(a: &Type, b: &Type, unnamed: usize) -> bool {
+    let (of_a, of_b) = (a.get_basic_info(), b.get_basic_info());
+    let repetition = |info: &BasicTypeInfo| info.has_repetition().then(|| info.repetition());
+    if (unnamed == 0 && a.name() != b.name()) || repetition(of_a) != repetition(of_b) {
+        return false;
     }
-}
-
-/// Whether the values and levels of leaf columns have the same form.
-fn is_alike(a: &ColumnDescriptor, b: &ColumnDescriptor) -> bool {
-    let shape = |column: &ColumnDescriptor| {
-        let is_fixed = column.physical_type() == PhysicalType::FIXED_LEN_BYTE_ARRAY;
-        let length = is_fixed.then(|| column.type_length());
-        (
-            column.physical_type(),
-            length,
-            column.max_def_level(),
-            column.max_rep_level(),
-        )
+    if a.is_group() != b.is_group() {
+        return false;
+    }
+    if a.is_group() {
+        let (fields, others) = (a.get_fields(), b.get_fields());
+        let is_collection = of_a.converted_type() != ConvertedType::NONE;
+        let below = if is_collection {
+            UNNAMED_LEVELS
+        } else {
+            unnamed.saturating_sub(1)
+        };
+        return of_a.converted_type() == of_b.converted_type()
+            && fields.len() == others.len()
+            && fields.iter().zip(others).all(|(a, b)| same_node(a, b, below));
+    }
+    let length = |node: &Type| match node {
+        Type::PrimitiveType {
+            type_length,
+            physical_type: PhysicalType::FIXED_LEN_BYTE_ARRAY,
+            ..
+        } => Some(*type_length),
+        _ => None,
     };
-    shape(a) == shape(b) && a.logical_type_ref() == b.logical_type_ref()
+    a.get_physical_type() == b.get_physical_type()
+        && length(a) == length(b)
+        && of_a.logical_type_ref() == of_b.logical_type_ref()
 }
 
 /// Whether a chunk has what readers prune by. Floats may go without: NaN leaves them no bounds.
@@ -127,6 +133,17 @@ fn is_complete(chunk: &ColumnChunkMetaData) -> bool {
         && natural(start) == chunk.byte_range().0
 }
 
+/// Encoded bytes of the page indexes of a row group.
+fn index_bytes(group: &RowGroupMetaData) -> u64 {
+    let ranges = group
+        .columns()
+        .iter()
+        .flat_map(|chunk| [chunk.offset_index_range(), chunk.column_index_range()]);
+    ranges
+        .flatten()
+        .fold(0, |sum, range| sum.saturating_add(range.end - range.start))
+}
+
 /// What a footer tells of a row group that may be copied.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
@@ -141,6 +158,8 @@ pub(super) struct Offer {
     pub(super) rows: usize,
     /// Compressed.
     pub(super) bytes: u64,
+    /// Of its page indexes, encoded.
+    pub(super) index_bytes: u64,
 }
 
 impl Offer {
@@ -148,6 +167,7 @@ impl Offer {
         Self {
             rows: to_usize(natural(group.num_rows())),
             bytes: bytes_of(group),
+            index_bytes: index_bytes(group),
         }
     }
 }
@@ -170,6 +190,11 @@ impl Copied {
     /// Compressed bytes of its chunks.
     pub(super) fn bytes(&self) -> u64 {
         self.metadata.row_groups().iter().map(bytes_of).sum()
+    }
+
+    /// Encoded bytes of its page indexes.
+    pub(super) fn index_bytes(&self) -> u64 {
+        self.metadata.row_groups().iter().map(index_bytes).sum()
     }
 
     fn group(&self) -> Result<&RowGroupMetaData, MergeError> {

@@ -228,7 +228,7 @@ impl Cursor {
         let Some(Reader::Source(reader)) = &mut self.reader else {
             return Ok(None);
         };
-        let copied = reader.copy().await?;
+        let copied = reader.copy().await.map_err(Stop::of_copy)?;
         if copied.is_some() {
             self.copying = claim.and_then(|claim| claim.span);
             self.look_ahead();
@@ -242,11 +242,12 @@ impl Cursor {
             return Ok(());
         };
         let origin = reader.origin();
-        let Some((first, last)) = reader.copied_keys().await? else {
+        let Some((first, last)) = reader.copied_keys().await.map_err(Stop::of_copy)? else {
             return Ok(());
         };
         check_follows(self.last.as_ref(), first.row(), Some(origin))?;
-        if told.is_before(last.row()) {
+        // What is told also becomes the bounds in the table.
+        if !(told.holds(first.row()) && told.holds(last.row())) {
             return Err(Stop::ChainBroken { index: origin.index });
         }
         self.last = Some((last.clone(), origin.rank));

@@ -42,8 +42,8 @@ pub(super) struct Input {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) footer: SourceFooter,
     pub(super) origin: Origin,
-    /// Whether what its footer tells of its keys may be relied on until they are read.
-    pub(super) tells_keys: bool,
+    /// Whether its row groups may be copied; not if its footer or its page indexes have told what is not so.
+    pub(super) may_copy: bool,
 }
 
 impl Input {

@@ -285,8 +285,14 @@ impl Job {
                 let is_last_try = self.replans > MAX_REPLANS;
                 for input in &mut self.inputs {
                     if input.index == index || is_last_try {
-                        input.span = None;
+                        (input.span, input.may_copy) = (None, false);
                     }
+                }
+                Ok(())
+            }
+            Stop::CannotCopy { index } => {
+                if let Some(input) = self.inputs.get_mut(index) {
+                    input.may_copy = false;
                 }
                 Ok(())
             }

@@ -15,6 +15,7 @@ use super::error::MergeError;
 use super::gather::gather;
 use super::input::{Origin, Plan};
 use super::kway::{Head, Run, merge};
+use crate::quarantine::QuarantineReason;
 
 /// Inputs that are opened at the same time.
 const CONCURRENT_READS: usize = 8;
@@ -26,6 +27,10 @@ pub(super) enum Stop {
     ChainBroken {
         index: usize,
     },
+    /// A row group of this input cannot be copied. Whether something is wrong with it, those who decode it judge.
+    CannotCopy {
+        index: usize,
+    },
     Failed(MergeError),
     /// This input needs a larger allotment than it was given.
     NeedsMore {
@@ -33,6 +38,18 @@ pub(super) enum Stop {
         what: &'static str,
         needed: u64,
     },
+}
+
+impl Stop {
+    /// What it means that a row group could not be copied.
+    pub(super) fn of_copy(error: MergeError) -> Self {
+        match error {
+            MergeError::Source { index, reason } if !matches!(reason, QuarantineReason::Unsorted { .. }) => {
+                Self::CannotCopy { index }
+            }
+            error => Self::Failed(error),
+        }
+    }
 }
 
 impl From<MergeError> for Stop {

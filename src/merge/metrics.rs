@@ -131,7 +131,7 @@ fn bounds(chunk: &ColumnChunkMetaData) -> Bounds {
         .then(|| chunk_bounds(statistics))
         .flatten()
         // One order must hold for both, else the column has none.
-        .filter(|(lower, upper)| compare(column, &lower.value, &upper.value).is_some());
+        .filter(|(lower, upper)| compare(column, &lower.value, &upper.value).is_some_and(Ordering::is_le));
     found.map_or(Bounds::Unknown, |(lower, upper)| Bounds::Known(lower, upper))
 }
 

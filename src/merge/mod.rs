@@ -407,7 +407,7 @@ impl ParquetMerger {
                 store: Arc::clone(&target.store),
                 footer,
                 origin: Origin { index: 0, rank: 0 },
-                tells_keys: false,
+                may_copy: false,
             };
             let mut reader = InputReader::new(input, &plan, self.options.memory_budget_bytes)?;
             while let Some(batch) = reader.next().await.map_err(internal)? {
@@ -476,7 +476,7 @@ async fn attempt(
             }
             Step::Offer(offer) if output.accepts(offer) => {
                 if let Some(group) = merging.copy().await? {
-                    copied += output.copy(group).await?;
+                    copied += output.copy(group).await.map_err(Stop::of_copy)?;
                 }
             }
             Step::Offer(_) => merging.decline(),

@@ -37,6 +37,10 @@ const STEPS: u64 = 8;
 /// What encoders that are at work at the same time may take of a row group's memory; how many there are at most.
 const CONCURRENT_SHARE: u64 = 16;
 const MAX_CONCURRENCY: usize = 16;
+/// The part of a row group's memory that the page indexes of those that are copied may have, encoded, in one file; and
+/// what they take at most times as much as decoded.
+const INDEX_SHARE: u64 = 32;
+const INDEX_GROWTH: u64 = 4;
 /// Larger row groups are not copied.
 const MAX_COPIED_BYTES: u64 = 128 << 20;
 
@@ -138,6 +142,8 @@ pub(super) struct OpenFile {
     factory: ArrowRowGroupWriterFactory,
     group: Option<OpenGroup>,
     metrics: FileMetrics,
+    /// The page indexes of row groups that were copied.
+    indexes: Held,
     /// Bytes of the last row group that was encoded at its end, before and after.
     ratio: (u64, u64),
 }
@@ -255,9 +261,8 @@ impl Output {
     pub(super) fn rule(&self) -> Result<Rule, MergeError> {
         let options = &self.options;
         Ok(Rule {
-            schema: Arc::clone(&options.schema),
-            sort_order: options.sort_order.clone(),
             columns: Arc::clone(&self.format.parquet),
+            sort_order: options.sort_order.clone(),
             codec: compression(options.codec)?,
             // Encoders hold about twice the bytes that they write.
             least_bytes: (options.row_group_bytes / 2).min(options.target_file_size) / 2,
@@ -265,6 +270,7 @@ impl Output {
             most_bytes: MAX_COPIED_BYTES.min(options.target_file_size),
             most_rows: options.row_group_rows as u64,
             most_chunk_bytes: options.row_group_bytes,
+            most_index_bytes: options.row_group_bytes / INDEX_SHARE,
             spawner: options.spawner.clone(),
         })
     }
@@ -273,8 +279,15 @@ impl Output {
     /// it is, both together make two of the same size, so that the one after may be copied again.
     pub(super) fn accepts(&mut self, offer: Offer) -> bool {
         let (rows, bytes) = (self.options.row_group_rows, self.options.row_group_bytes);
-        let group = self.file.as_mut().and_then(|file| file.group.as_mut());
-        let Some(group) = group else { return true };
+        let Some(file) = &mut self.file else { return true };
+        let indexes = file
+            .indexes
+            .bytes()
+            .saturating_add(offer.index_bytes.saturating_mul(INDEX_GROWTH));
+        if indexes > bytes / INDEX_SHARE * INDEX_GROWTH {
+            return false;
+        }
+        let Some(group) = &mut file.group else { return true };
         if group.rows >= rows / 2 || group.bytes() >= bytes / 2 {
             return true;
         }
@@ -389,6 +402,7 @@ impl Output {
             factory,
             group: None,
             metrics: FileMetrics::default(),
+            indexes: options.memory.hold(0),
             ratio: (1, 1),
         })
     }
@@ -507,6 +521,8 @@ impl OpenFile {
 
     /// Writes a row group as it is.
     async fn copy(&mut self, mut copied: Copied, format: &Format) -> Result<(), MergeError> {
+        let indexes = copied.index_bytes().saturating_mul(INDEX_GROWTH);
+        self.indexes.resize(self.indexes.bytes().saturating_add(indexes));
         let mut writer = self.writer.next_row_group().map_err(encoding)?;
         for leaf in 0..format.parquet.num_columns() {
             let chunk = copied.fetch(leaf).await?;

@@ -86,7 +86,7 @@ pub(super) fn check_offset_index(
         let length = length.and_then(|length| u64::try_from(length).ok());
         let holds = natural(told.offset) == offset
             && u64::try_from(told.compressed_page_size).ok() == length
-            && natural(told.first_row_index) < end
+            && natural(told.first_row_index) <= end
             && (!is_flat(chunk)
                 || (natural(told.first_row_index), end) == (values, values.saturating_add(page.values)));
         if !holds {
@@ -194,9 +194,10 @@ fn count(walker: &mut Walker<'_>, kind: Kind) -> Result<u64, Malformed> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{RecordBatch, StringArray};
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
     use parquet::arrow::ArrowWriter;
-    use parquet::file::metadata::ParquetMetaDataReader;
+    use parquet::file::metadata::{OffsetIndexBuilder, PageIndexPolicy, ParquetMetaDataReader};
+    use parquet::file::properties::WriterProperties;
 
     use super::*;
 
@@ -220,5 +221,48 @@ mod tests {
             short,
             QuarantineReason::corrupt("a page is longer than its column chunk")
         );
+    }
+
+    /// A chunk of two pages with a page without values before the second one, as pyarrow writes it at times.
+    #[test]
+    fn pages_without_values_are_where_the_index_says() {
+        let batch = RecordBatch::try_from_iter([("i", Arc::new(Int64Array::from_iter_values(0..20)) as _)]).unwrap();
+        let properties = WriterProperties::builder()
+            .set_dictionary_enabled(false)
+            .set_write_batch_size(10)
+            .set_data_page_row_count_limit(10)
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let file = bytes::Bytes::from(writer.into_inner().unwrap());
+        let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
+        let metadata = reader.parse_and_finish(&file).unwrap();
+        let chunk = metadata.row_group(0).column(0);
+        let index = metadata.page_index_for_row_group(0).offset_index(0).unwrap().clone();
+        let (start, length) = chunk.byte_range();
+        let (start, length) = (usize::try_from(start).unwrap(), usize::try_from(length).unwrap());
+        let bytes = &file[start..start + length];
+        check_offset_index(bytes, chunk, &index, 20).unwrap();
+        assert!(check_offset_index(bytes, chunk, &index, 21).is_err());
+        // The fields of a page header in Thrift's compact form: a data page of no bytes and no values.
+        let empty = [
+            0x15, 0, 0x15, 0, 0x15, 0, 0x2c, 0x15, 0, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0,
+        ];
+        let [first, second] = [&index.page_locations()[0], &index.page_locations()[1]];
+        let cut = usize::try_from(second.offset).unwrap() - start;
+        let with_empty = [&bytes[..cut], &empty, &bytes[cut..]].concat();
+        let size = i32::try_from(empty.len()).unwrap();
+        let mut builder = OffsetIndexBuilder::new();
+        for (offset, size, rows) in [
+            (first.offset, first.compressed_page_size, 10),
+            (second.offset, size, 0),
+            (second.offset + i64::from(size), second.compressed_page_size, 10),
+        ] {
+            builder.append_offset_and_size(offset, size);
+            builder.append_row_count(rows);
+        }
+        let index = builder.build();
+        check_offset_index(&with_empty, chunk, &index, 20).unwrap();
+        assert!(check_offset_index(bytes, chunk, &index, 20).is_err());
     }
 }

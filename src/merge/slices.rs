@@ -153,6 +153,7 @@ impl Division {
         let mut cuts: Vec<usize> =
             largest.map_or_else(Vec::new, |column| column.pages.iter().map(|p| p.first_row).collect());
         cuts.push(rows_of(group));
+        cuts.dedup();
         Ok(Self {
             columns,
             cuts,
@@ -273,8 +274,9 @@ fn columns(group: &RowGroupMetaData, index: &[OffsetIndexMetaData]) -> Result<Ve
             let size = u64::try_from(page.compressed_page_size).map_err(|_| corrupt())?;
             let first_row = usize::try_from(page.first_row_index).map_err(|_| corrupt())?;
             let end = offset.saturating_add(size);
-            let in_order = last.1.map_or(first_row == 0, |row| row < first_row);
-            if offset < last.0 || end > start.saturating_add(length) || !in_order || first_row >= rows_of(group) {
+            // Some writers leave a page without rows behind.
+            let in_order = last.1.map_or(first_row == 0, |row| row <= first_row);
+            if offset < last.0 || end > start.saturating_add(length) || !in_order || first_row > rows_of(group) {
                 return Err(corrupt());
             }
             last = (end, Some(first_row));
@@ -311,10 +313,10 @@ impl Column {
 
     /// Pages that hold any of `rows`.
     fn pages(&self, rows: &Range<usize>) -> &[PageExtent] {
-        let first = self
-            .pages
-            .partition_point(|page| page.first_row <= rows.start)
-            .saturating_sub(1);
+        // One without rows comes before another of the same first row, and is read with it.
+        let from = self.pages.partition_point(|page| page.first_row < rows.start);
+        let begins = self.pages.get(from).is_some_and(|page| page.first_row == rows.start);
+        let first = if begins { from } else { from.saturating_sub(1) };
         let end = self.pages.partition_point(|page| page.first_row < rows.end);
         self.pages.get(first..end).unwrap_or_default()
     }

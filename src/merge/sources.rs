@@ -52,6 +52,8 @@ pub(super) struct Source {
     pub(super) size: u64,
     /// `None`: its footer does not tell, or has told what is not so.
     pub(super) span: Option<Span>,
+    /// Whether its row groups may be copied; not once it has turned out that they cannot.
+    pub(super) may_copy: bool,
     pub(super) needs: Needs,
     location: Path,
     etag: ETag,
@@ -193,6 +195,7 @@ impl Sources {
             rows: footer.rows,
             size: footer.size,
             span: chain::span(&footer.metadata, &footer.schema, &self.schema, &self.sort_order),
+            may_copy: true,
             needs: Needs::of(&footer, is_kept),
             location: footer.location.clone(),
             etag: footer.etag.clone(),
@@ -218,7 +221,7 @@ impl Source {
             store: self.store,
             footer,
             origin: Origin { index, rank },
-            tells_keys: self.span.is_some(),
+            may_copy: self.may_copy,
         })
     }
 
@@ -231,7 +234,7 @@ impl Source {
                 index: self.index,
                 rank: self.rank,
             },
-            tells_keys: self.span.is_some(),
+            may_copy: self.may_copy,
         })
     }
 }

@@ -15,7 +15,6 @@ use crate::merge::decode::find;
 use crate::merge::error::{MergeError, SourceError};
 use crate::merge::fetch::{coalesced, fetch_ranges, length};
 use crate::merge::input::Input;
-use crate::merge::merging::Stop;
 use crate::merge::order::KeyEncoder;
 use crate::merge::page_index::read_page_indexes;
 use crate::merge::pages::measure;
@@ -59,7 +58,7 @@ impl InputReader {
         let number = file.next_whole_group()?;
         let footer = &file.input.footer;
         let group = footer.metadata.row_groups().get(number)?;
-        if file.decoded == Some(number) || !rule.allows(footer, group) {
+        if !file.input.may_copy || file.decoded == Some(number) || !rule.allows(group) {
             return None;
         }
         let keys = plan
@@ -76,8 +75,10 @@ impl InputReader {
         }
         let (groups, schema) = (std::slice::from_ref(group), &footer.schema);
         let span = span_of(groups, schema, &plan.columns, &rule.sort_order);
-        let span = Some(span.filter(|_| file.input.tells_keys)?);
-        Some(Claim { offer, span })
+        Some(Claim {
+            offer,
+            span: Some(span?),
+        })
     }
 
     /// Lets the next row group be decoded.
@@ -89,9 +90,9 @@ impl InputReader {
 
     /// The next row group as it is; `None` if it has to be decoded after all, for want of memory. Its keys are still to
     /// be read.
-    pub(in crate::merge) async fn copy(&mut self) -> Result<Option<Copied>, Stop> {
+    pub(in crate::merge) async fn copy(&mut self) -> Result<Option<Copied>, MergeError> {
         let index = self.origin.index;
-        let at = |error: SourceError| Stop::from(error.at(index));
+        let at = |error: SourceError| error.at(index);
         let Some(file) = &mut self.file else {
             return Ok(None);
         };

@@ -570,7 +570,7 @@ mod tests {
                 store,
                 footer,
                 origin,
-                tells_keys: true,
+                may_copy: true,
             };
             let (mut refused, mut batches) = (0, Vec::new());
             for allotment in (10..24).map(|power| 1 << power) {

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use firnline::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, StructArray};
+use firnline::arrow::array::{ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use firnline::arrow::buffer::OffsetBuffer;
 use firnline::arrow::datatypes::{DataType, Field, Fields};
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
@@ -11,7 +12,7 @@ use firnline::parquet::basic::Compression;
 use firnline::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use firnline::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use firnline::parquet::file::statistics::{Statistics, ValueStatistics};
-use firnline::{MergeError, MergeInput, MergeOptions, MergeOutput, OnUnsorted, QuarantineReason, SortField};
+use firnline::{Datum, MergeError, MergeInput, MergeOptions, MergeOutput, OnUnsorted, QuarantineReason, SortField};
 use futures::executor::block_on;
 
 use super::bounded::listed;
@@ -320,6 +321,13 @@ fn claiming(file: &[u8], min: i64, max: i64) -> Vec<u8> {
 #[test]
 fn footers_that_lie_about_keys_do_not_break_the_order() {
     let spans = [0..64, 32..96, 80..144];
+    let of_keys = |output: &MergeOutput| {
+        let column = &output.files[0].columns[0];
+        [&column.lower, &column.upper].map(|bound| match bound.as_ref().unwrap().value {
+            Datum::Int64(value) => value,
+            _ => unreachable!(),
+        })
+    };
     let truth: Vec<Vec<u8>> = spans
         .iter()
         .map(|keys| encode(&keyed(keys.clone()), alike().build()))
@@ -332,6 +340,13 @@ fn footers_that_lie_about_keys_do_not_break_the_order() {
             .map(|(file, place)| claiming(file, place * 100, place * 100 + 9));
         let files: Vec<Vec<u8>> = files.collect();
         block_on(copied(&files, &spans, by_key()));
+        let (_, output) = block_on(merge_files(&files, by_key()));
+        assert_eq!(of_keys(&output), [0, 143]);
+    }
+    // A footer that tells of less than there is, of one side or of both.
+    for (min, max) in [(10, 63), (0, 20), (10, 20), (63, 0)] {
+        let (_, output) = block_on(merge_files(&[claiming(&truth[0], min, max)], by_key()));
+        assert_eq!((output.rows_copied, of_keys(&output)), (0, [0, 63]), "{min} {max}");
     }
 }
 
@@ -426,6 +441,78 @@ fn floats_that_may_hide_nan_lose_their_bounds() {
             assert_eq!(statistics.max_bytes_opt().is_some(), nans == Some(0));
         }
     });
+}
+
+/// Columns `k`, a list `l` of integers, and a struct `n` of one, which are nullable as told outside and inside.
+fn nested(outer: bool, inner: bool) -> RecordBatch {
+    let keys = Int64Array::from_iter_values(0..64);
+    let lengths: OffsetBuffer<i32> = OffsetBuffer::from_lengths((0..64).map(|row| row % 3));
+    let items = Arc::new(Int64Array::from_iter_values(0..i64::from(lengths.last())));
+    let item = Arc::new(Field::new("item", DataType::Int64, inner));
+    let list = ListArray::new(item, lengths, items, None);
+    let fields = Fields::from(vec![Field::new("x", DataType::Int64, inner)]);
+    let values = StructArray::new(fields, vec![Arc::new(Int64Array::from_iter_values(0..64))], None);
+    RecordBatch::try_from_iter_with_nullable([
+        ("k", Arc::new(keys) as ArrayRef, false),
+        ("l", Arc::new(list), outer),
+        ("n", Arc::new(values), outer),
+    ])
+    .unwrap()
+}
+
+#[test]
+fn levels_that_mean_something_else_are_not_copied() {
+    block_on(async {
+        for (outer, inner) in [(true, true), (true, false), (false, true), (false, false)] {
+            for (of_outer, of_inner) in [(true, true), (true, false), (false, true), (false, false)] {
+                let (source, table) = (nested(of_outer, of_inner), nested(outer, inner));
+                let store = memory();
+                let inputs = inputs_of(&store, &[encode(&source, alike().build())]).await;
+                let output = merge(&store, inputs, by_key(), table.schema()).await.unwrap();
+                let is_same = (outer, inner) == (of_outer, of_inner);
+                assert_eq!(
+                    output.rows_copied > 0,
+                    is_same,
+                    "{of_outer} {of_inner} to {outer} {inner}"
+                );
+                assert_eq!(read_back(&store, &output, &table.schema()).await, table);
+            }
+        }
+    });
+}
+
+#[test]
+fn page_indexes_of_copied_row_groups_stay_inside_the_budget() {
+    block_on(async {
+        let pages = alike().set_data_page_row_count_limit(1).set_write_batch_size(1);
+        let spans: Vec<Range<i64>> = (0..60).map(|place| place * 64..(place + 1) * 64).collect();
+        let files = spans
+            .iter()
+            .map(|keys| encode(&keyed(keys.clone()), pages.clone().build()));
+        let files: Vec<Vec<u8>> = files.collect();
+        let options = by_key().with_memory_budget_bytes(16 << 20);
+        let count = copied(&files, &spans, options.clone()).await;
+        assert!(
+            (64..60 * 64).contains(&count),
+            "the first ones are copied, and then no more: {count}"
+        );
+        let (_, output) = merge_files(&files, options).await;
+        assert!(output.peak_memory_bytes <= 16 << 20);
+    });
+}
+
+#[test]
+fn a_row_group_that_cannot_be_copied_is_judged_by_decoding_it() {
+    // The offset index is that of the next column.
+    let file = encode(&keyed(0..64), alike().build());
+    let parsed = metadata(&bytes::Bytes::from(file.clone()));
+    let other = parsed.row_group(0).column(1);
+    let (offset, length) = (other.offset_index_offset(), other.offset_index_length());
+    let broken = refooted(&file, |chunk| {
+        chunk.set_offset_index_offset(offset).set_offset_index_length(length)
+    });
+    let files = [broken, encode(&keyed(64..128), alike().build())];
+    assert_eq!(block_on(copied(&files, &[0..64, 64..128], by_key())), 64);
 }
 
 /// Files whose row groups sometimes overlap those of others and sometimes do not.
