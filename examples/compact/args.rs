@@ -68,7 +68,7 @@ pub(crate) struct Args {
     /// Decode also those row groups that could be copied as they are
     #[arg(long)]
     pub(crate) no_copy: bool,
-    /// Threads that encode columns beside the one that reads and merges; 1: it does all itself. Absent: one a processor
+    /// Threads that decode and encode beside the one that merges; 1: it does all itself. Absent: one a processor
     #[arg(long, value_name = "N", default_value_t = processors(), value_parser = threads)]
     pub(crate) threads: usize,
     /// The directory of plans, state and scratch; by default `{tables}-control`

@@ -34,7 +34,7 @@ use futures_timer::Delay;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use args::{Args, Format};
-use command::arguments::encoders;
+use command::arguments::helpers;
 use command::ending::{failed, put, quietly, refuse};
 use feed::{Batch, Feed};
 use interrupt::Interrupt;
@@ -143,7 +143,7 @@ fn builder(args: &Args, options: &ValidOptions) -> Result<CompactorBuilder> {
     let tables = providers(&tables, args, options);
     let options = (**options).clone();
     let builder = CompactorBuilder::new(bucket, control, tables, state, options).with_tables_root(root);
-    let pool = encoders(args.threads).map_err(|e| Error::new(ErrorKind::Internal, format!("threads: {e}")))?;
+    let pool = helpers(args.threads).map_err(|e| Error::new(ErrorKind::Internal, format!("threads: {e}")))?;
     Ok(match pool {
         Some(pool) => builder.with_spawner(pool),
         None => builder,

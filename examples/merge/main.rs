@@ -30,7 +30,7 @@ use futures::executor::block_on;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use args::Args;
-use command::arguments::{encoders, reason};
+use command::arguments::{helpers, reason};
 use command::ending::{failed, put, quietly, refuse};
 use inputs::Inputs;
 use report::{Progress, Report};
@@ -150,7 +150,7 @@ async fn merge_into(args: &Args) -> Result<Report, Failure> {
     };
     let progress = Progress(progress_bar(args));
     let mut merger = ParquetMerger::new(args.merge_options());
-    let pool = encoders(args.threads).map_err(|error| Failure::Failed(format!("threads: {error}")))?;
+    let pool = helpers(args.threads).map_err(|error| Failure::Failed(format!("threads: {error}")))?;
     if let Some(pool) = pool {
         merger = merger.with_spawner(pool);
     }

@@ -78,7 +78,7 @@ impl CompactorBuilder {
         self
     }
 
-    /// Encodes columns in tasks on an executor of the host's: see [`ParquetMerger::with_spawner`].
+    /// Decodes and encodes in tasks on an executor of the host's: see [`ParquetMerger::with_spawner`].
     #[must_use]
     pub fn with_spawner(mut self, spawner: Arc<dyn Spawn + Send + Sync>) -> Self {
         self.merger = self.merger.with_spawner(spawner);

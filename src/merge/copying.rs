@@ -25,7 +25,6 @@ use super::fetch::{Extent, fetch_ranges, length};
 use super::input::Input;
 use super::pages::check_offset_index;
 use super::row_group::encoding;
-use super::spawner::Spawner;
 use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
 
@@ -46,8 +45,6 @@ pub(super) struct Rule {
     pub(super) most_chunk_bytes: u64,
     /// Nor may its page indexes have more, which are in memory until the file is finished.
     pub(super) most_index_bytes: u64,
-    /// Reads the keys while the other columns are copied.
-    pub(super) spawner: Option<Spawner>,
 }
 
 impl Rule {

@@ -43,10 +43,10 @@ enum Reader {
 
 impl Reader {
     /// See [`InputReader::claim`].
-    fn claim(&mut self) -> Result<Option<Claim>, MergeError> {
+    async fn claim(&mut self) -> Result<Option<Claim>, MergeError> {
         match self {
             Self::Run(_) => Ok(None),
-            Self::Source(reader) => reader.claim(),
+            Self::Source(reader) => reader.claim().await,
         }
     }
 
@@ -186,7 +186,7 @@ impl Cursor {
         self.end_copy().await?;
         loop {
             if let Some(reader) = &mut self.reader {
-                if let Some(claim) = reader.claim()? {
+                if let Some(claim) = reader.claim().await? {
                     self.claim = Some(claim);
                     return Ok(());
                 }

@@ -11,6 +11,7 @@ use super::footer::SourceFooter;
 use super::hash::RowHash;
 use super::order::KeyEncoder;
 use super::slices::Slice;
+use super::spawner::Spawner;
 
 /// What the readers of one merge share.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Plan {
     /// Bytes that columns may hold while they are decoded at once, beside all allotments: only one reader decodes
     /// at a time.
     pub(super) decoding: u64,
+    /// Decodes and reads keys beside the merge.
+    pub(super) spawner: Option<Spawner>,
     /// Which row groups are copied as they are; `None`: none.
     pub(super) copying: Option<Arc<Rule>>,
     /// Sums the rows of the inputs, where the outputs are to be compared with them.

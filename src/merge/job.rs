@@ -263,6 +263,7 @@ impl Job {
             columns: Arc::clone(&self.schema),
             memory: self.memory.clone(),
             decoding: self.shares().decoding,
+            spawner: self.spawner.clone(),
             copying: None,
             hash,
         })

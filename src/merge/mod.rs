@@ -15,7 +15,8 @@
 //! than their share are read again when their turn comes. The shares follow from the options alone, and an input is
 //! judged by what it needs of them by itself.
 //!
-//! With a spawner, rows are encoded by tasks while the next ones are merged: one step of rows is then held twice.
+//! With a spawner, rows are encoded by tasks while the next ones are merged: one step of rows is then held twice. Others
+//! decode the next batch of each input meanwhile, and read the keys of row groups that are copied.
 //!
 //! What does not count: the program, holes that an allocator keeps (glibc's keeps up to twice the budget where
 //! columns are many, unless `MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=65536` is set), and what a column takes for a
@@ -181,7 +182,7 @@ impl ParquetMerger {
         Self { options, spawner: None }
     }
 
-    /// Encodes columns in tasks on `spawner`, an executor of the host's with threads of its own, while the merge goes
+    /// Decodes rows and encodes columns in tasks on `spawner`, an executor of the host's with threads of its own, while the merge goes
     /// on where it is polled. Without one, all is done where it is polled. The rows of the outcome and their order are
     /// the same; where its pages end may differ.
     ///

@@ -271,7 +271,6 @@ impl Output {
             most_rows: options.row_group_rows as u64,
             most_chunk_bytes: options.row_group_bytes,
             most_index_bytes: options.row_group_bytes / INDEX_SHARE,
-            spawner: options.spawner.clone(),
         })
     }
 

@@ -10,7 +10,7 @@ use futures::task::{FutureObj, Spawn};
 
 use super::error::MergeError;
 
-/// Where columns are encoded beside the merge.
+/// Where rows are decoded and encoded beside the merge.
 #[derive(Clone)]
 pub(super) struct Spawner(Arc<dyn Spawn + Send + Sync>);
 

@@ -79,8 +79,8 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Threads that encode columns beside the one that merges; none if it is to do all itself.
-pub(crate) fn encoders(threads: usize) -> io::Result<Option<Arc<ThreadPool>>> {
+/// Threads that decode and encode beside the one that merges; none if it is to do all itself.
+pub(crate) fn helpers(threads: usize) -> io::Result<Option<Arc<ThreadPool>>> {
     let pool = (threads > 1).then(|| ThreadPool::builder().pool_size(threads).create());
     Ok(pool.transpose()?.map(Arc::new))
 }

@@ -39,14 +39,13 @@ impl File {
 
 impl InputReader {
     /// What the footer tells of the next row group, if that is to be copied by the rule of the plan.
-    pub(in crate::merge) fn claim(&mut self) -> Result<Option<Claim>, MergeError> {
+    pub(in crate::merge) async fn claim(&mut self) -> Result<Option<Claim>, MergeError> {
         if self.plan.copying.is_none() {
             return Ok(None);
         }
         if matches!(&self.open, Some(OpenSlice::InBatches { piece, done, .. }) if *done == piece.slice.rows.len()) {
             // It is closed once nothing more comes.
-            let index = self.origin.index;
-            self.decode().map_err(|reason| SourceError::from(reason).at(index))?;
+            self.decode().await?;
         }
         Ok(self.claim_next())
     }
@@ -108,7 +107,7 @@ impl InputReader {
                 self.decline();
                 return Ok(None);
             };
-            let spawner = self.plan.copying.as_ref().and_then(|rule| rule.spawner.as_ref());
+            let spawner = self.plan.spawner.as_ref();
             let rows = to_usize(self.allotment / KEY_BATCH_SHARE / width.max(1)).clamp(1, MAX_BATCH_ROWS);
             let reader = KeyReader::new(&input, &self.plan, (&metadata, slice), &self.extents, rows);
             let reader = reader.map_err(|reason| at(reason.into()))?;

@@ -1,6 +1,7 @@
 //! Reads one input: batches of the plan's columns with their keys, in the order in which they are checked.
 
 mod copying;
+mod decoder;
 mod key_check;
 
 use std::sync::{Arc, PoisonError};
@@ -9,11 +10,12 @@ use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::RowGroupMetaData;
 
+use self::decoder::Decoder;
 use self::key_check::KeyCheck;
 use super::at_once::{beyond, decode_at_once};
 use super::batch::{Batch, MAX_BATCH_ROWS, with_ordinal};
 use super::budget::{Held, allotment_for, fetch_limit, to_usize};
-use super::decode::{Piece, SliceReader, arrow_metadata, build, find};
+use super::decode::{Piece, arrow_metadata, build, find};
 use super::error::{MergeError, SourceError};
 use super::fetch::{Extent, coalesced, fetch_ranges, length};
 use super::input::{Input, Origin, Plan};
@@ -123,7 +125,7 @@ enum OpenSlice {
     /// Decoded batch by batch.
     InBatches {
         piece: Piece,
-        reader: SliceReader,
+        decoder: Decoder,
         /// Rows of the slice that have been read.
         done: usize,
         batch_rows: usize,
@@ -210,10 +212,7 @@ impl InputReader {
     pub(super) async fn next(&mut self) -> Result<Option<Batch>, Stop> {
         let origin = self.origin;
         loop {
-            if let Some(batch) = self
-                .decode()
-                .map_err(|reason| SourceError::from(reason).at(origin.index))?
-            {
+            if let Some(batch) = self.decode().await? {
                 let batch = self.finish(&batch)?;
                 if self.open.is_none() && self.file.as_ref().is_some_and(File::is_at_its_end) {
                     self.close();
@@ -251,11 +250,13 @@ impl InputReader {
     }
 
     /// Decodes a batch of the open slice, `None` if there is none or it is at its end.
-    fn decode(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
+    async fn decode(&mut self) -> Result<Option<RecordBatch>, MergeError> {
+        let index = self.origin.index;
+        let at = |reason: QuarantineReason| SourceError::from(reason).at(index);
         let (Some(open), Some(file)) = (&mut self.open, &self.file) else {
             return Ok(None);
         };
-        let (piece, reader, done, batch_rows) = match open {
+        let (piece, decoder, done, batch_rows) = match open {
             OpenSlice::AtOnce(batch) => {
                 let batch = batch.clone();
                 self.at_once = batch.get_array_memory_size() as u64;
@@ -264,23 +265,23 @@ impl InputReader {
             }
             OpenSlice::InBatches {
                 piece,
-                reader,
+                decoder,
                 done,
                 batch_rows,
-            } => (piece, reader, done, batch_rows),
+            } => (piece, decoder, done, batch_rows),
         };
-        let batch = reader.read()?;
+        let batch = decoder.read().await?.map_err(at)?;
         let expected = piece.slice.rows.len();
         let Some(batch) = batch else {
             if *done != expected {
-                return Err(QuarantineReason::corrupt("a row group ends before its last row"));
+                return Err(at(QuarantineReason::corrupt("a row group ends before its last row")));
             }
             self.open = None;
             return Ok(None);
         };
         *done += batch.num_rows();
         if *done > expected {
-            return Err(QuarantineReason::corrupt("a row group goes on after its last row"));
+            return Err(at(QuarantineReason::corrupt("a row group goes on after its last row")));
         }
         let bytes = batch.get_array_memory_size() as u64;
         let wanted = self.allotment / 8;
@@ -288,7 +289,11 @@ impl InputReader {
             // Wider rows than the pages told: go on with fewer at a time.
             let rows = (*batch_rows as u64).saturating_mul(wanted) / bytes.max(1);
             *batch_rows = to_usize(rows).max(1);
-            *reader = build(piece, *done, *batch_rows, &self.extents, file.input.footer.size)?;
+            let reader = build(piece, *done, *batch_rows, &self.extents, file.input.footer.size);
+            *decoder = Decoder::new(reader.map_err(at)?);
+        }
+        if let Some(spawner) = self.plan.spawner.as_ref().filter(|_| *done < expected) {
+            decoder.go_ahead(spawner, self.plan.memory.hold(bytes))?;
         }
         Ok(Some(batch))
     }
@@ -401,7 +406,7 @@ impl InputReader {
                 let reader = build(&piece, 0, batch_rows, &self.extents, footer.size)?;
                 self.open = Some(OpenSlice::InBatches {
                     piece,
-                    reader,
+                    decoder: Decoder::new(reader),
                     done: 0,
                     batch_rows,
                 });
@@ -527,6 +532,7 @@ mod tests {
         let schema = crate::schema::strip_metadata(&input.footer.schema);
         let plan = Plan {
             copying: None,
+            spawner: None,
             columns: Arc::clone(&schema),
             schema,
             keys: None,

@@ -12,12 +12,15 @@ use firnline::parquet::basic::Compression;
 use firnline::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use firnline::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use firnline::parquet::file::statistics::{Statistics, ValueStatistics};
-use firnline::{Datum, MergeError, MergeInput, MergeOptions, MergeOutput, OnUnsorted, QuarantineReason, SortField};
+use firnline::{
+    Datum, MergeError, MergeInput, MergeOptions, MergeOutput, OnUnsorted, ParquetMerger, QuarantineReason, SortField,
+};
 use futures::executor::block_on;
 
 use super::bounded::listed;
+use super::spawned::threads;
 use super::support::{
-    LIGHT, Random, Row, batch, compare, encode, input, memory, merge, options, put, read_back, refooted, schema,
+    LIGHT, Random, Row, batch, compare, encode, input, memory, merge, options, put, read_back, refooted, schema, target,
 };
 
 const GROUP: usize = 64;
@@ -558,7 +561,12 @@ fn copied_or_decoded_the_rows_are_the_stable_sort_of_all() {
             }
             expected.sort_by(|a, b| compare(&order, a, b).then(a.place.cmp(&b.place)));
             let options = options(&order).with_max_row_group_rows(GROUP);
-            let output = merge(&store, inputs, options, schema()).await.unwrap();
+            let mut merger = ParquetMerger::new(options);
+            if seed % 2 == 1 {
+                merger = merger.with_spawner(threads());
+            }
+            let into = target(&store, schema());
+            let output = merger.merge(&store, inputs, into, &()).await.unwrap();
             let found = read_back(&store, &output, &schema()).await;
             assert_eq!(found, batch(&expected), "seed {seed}");
             assert!(output.peak_memory_bytes <= MergeOptions::default().memory_budget_bytes);

@@ -16,7 +16,7 @@ use super::support::{batch, encode, input, memory, merge, options, put, read_bac
 /// Room for a page of every column of every input, and not for all of them.
 const BUDGET: u64 = 48 << 20;
 
-fn threads() -> Arc<ThreadPool> {
+pub(super) fn threads() -> Arc<ThreadPool> {
     Arc::new(ThreadPool::builder().pool_size(3).create().unwrap())
 }
 
