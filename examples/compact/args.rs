@@ -8,7 +8,7 @@ use firnline::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::command::arguments::{bytes, codec, on_unsorted, processors, sort_field, threads};
+use crate::command::arguments::{bytes, codec, on_unsorted, sort_field, threads};
 use crate::support::resolved;
 
 /// Compacts the small Parquet files of many writers into one table per namespace, exactly once.
@@ -68,8 +68,8 @@ pub(crate) struct Args {
     /// Decode also those row groups that could be copied as they are
     #[arg(long)]
     pub(crate) no_copy: bool,
-    /// Threads that decode and encode beside the one that merges; 1: it does all itself. Absent: one a processor
-    #[arg(long, value_name = "N", default_value_t = processors(), value_parser = threads)]
+    /// Threads that decode and encode beside the one that merges; 1: it does all itself. Allocators keep more holes then
+    #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     pub(crate) threads: usize,
     /// The directory of plans, state and scratch; by default `{tables}-control`
     #[arg(long, value_name = "DIR", value_parser = local)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use firnline::{Codec, MergeOptions, OnUnsorted, SortField};
 
-use crate::command::arguments::{bytes, codec, on_unsorted, processors, sort_field, threads};
+use crate::command::arguments::{bytes, codec, on_unsorted, sort_field, threads};
 use crate::support::resolved;
 
 /// Merges Parquet files, each sorted by the key, into few large ones, inside a budget of memory.
@@ -138,6 +138,10 @@ fn stem(text: &str) -> Result<String, String> {
         return Err("letters, digits, `-`, `_` and `.`, the first of which is no `.`".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn budget(text: &str) -> Result<u64, String> {

@@ -66,11 +66,6 @@ pub(crate) fn codec(text: &str) -> Result<Codec, String> {
     }
 }
 
-/// How many threads there are by default.
-pub(crate) fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// A number of threads.
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
