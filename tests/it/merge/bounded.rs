@@ -264,7 +264,7 @@ fn a_target_size_beyond_all_measure_leaves_the_readers_their_memory() {
 }
 
 /// The same file, with a footer that says of its columns what is not so.
-fn lying(file: &[u8], min: i64, max: i64) -> Vec<u8> {
+pub(super) fn lying(file: &[u8], min: i64, max: i64) -> Vec<u8> {
     let statistics = ValueStatistics::new(Some(min), Some(max), None, Some(0), false);
     refooted(file, |chunk| {
         chunk.set_statistics(Statistics::Int64(statistics.clone()))

@@ -11,13 +11,12 @@ use firnline::object_store::{ObjectStore, ObjectStoreExt};
 use firnline::parquet::basic::Compression;
 use firnline::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use firnline::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use firnline::parquet::file::statistics::{Statistics, ValueStatistics};
 use firnline::{
     Datum, MergeError, MergeInput, MergeOptions, MergeOutput, OnUnsorted, ParquetMerger, QuarantineReason, SortField,
 };
 use futures::executor::block_on;
 
-use super::bounded::listed;
+use super::bounded::{listed, lying};
 use super::spawned::threads;
 use super::support::{
     LIGHT, Random, Row, batch, compare, encode, input, memory, merge, options, put, read_back, refooted, schema, target,
@@ -314,13 +313,6 @@ fn descending_keys_and_no_keys_copy_too() {
     });
 }
 
-fn claiming(file: &[u8], min: i64, max: i64) -> Vec<u8> {
-    let statistics = ValueStatistics::new(Some(min), Some(max), None, Some(0), false);
-    refooted(file, |chunk| {
-        chunk.set_statistics(Statistics::Int64(statistics.clone()))
-    })
-}
-
 #[test]
 fn footers_that_lie_about_keys_do_not_break_the_order() {
     let spans = [0..64, 32..96, 80..144];
@@ -340,7 +332,7 @@ fn footers_that_lie_about_keys_do_not_break_the_order() {
         let files = truth
             .iter()
             .zip(places)
-            .map(|(file, place)| claiming(file, place * 100, place * 100 + 9));
+            .map(|(file, place)| lying(file, place * 100, place * 100 + 9));
         let files: Vec<Vec<u8>> = files.collect();
         block_on(copied(&files, &spans, by_key()));
         let (_, output) = block_on(merge_files(&files, by_key()));
@@ -348,7 +340,7 @@ fn footers_that_lie_about_keys_do_not_break_the_order() {
     }
     // A footer that tells of less than there is, of one side or of both.
     for (min, max) in [(10, 63), (0, 20), (10, 20), (63, 0)] {
-        let (_, output) = block_on(merge_files(&[claiming(&truth[0], min, max)], by_key()));
+        let (_, output) = block_on(merge_files(&[lying(&truth[0], min, max)], by_key()));
         assert_eq!((output.rows_copied, of_keys(&output)), (0, [0, 63]), "{min} {max}");
     }
 }
