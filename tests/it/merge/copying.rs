@@ -8,8 +8,10 @@ use firnline::arrow::buffer::OffsetBuffer;
 use firnline::arrow::datatypes::{DataType, Field, Fields};
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
+use firnline::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection};
 use firnline::parquet::basic::Compression;
 use firnline::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use firnline::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use firnline::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use firnline::{
     Datum, MergeError, MergeInput, MergeOptions, MergeOutput, OnUnsorted, ParquetMerger, QuarantineReason, SortField,
@@ -155,6 +157,37 @@ fn row_groups_of_disjoint_files_are_copied_byte_by_byte_with_their_indexes() {
             columns.collect::<Vec<_>>()
         };
         assert_eq!(metrics(&output), metrics(&decoded));
+    });
+}
+
+#[test]
+fn readers_find_rows_of_copied_row_groups_by_their_pages() {
+    block_on(async {
+        let files = [128..256, 0..128].map(|keys| encode(&keyed(keys), alike().build()));
+        let (store, output) = merge_files(&files, by_key()).await;
+        let file = bytes_at(&store, &output.files[0].path).await;
+        let indexed = metadata(&file);
+        let all = keyed(0..256);
+        for group in 0..4 {
+            let indexes = indexed.page_index_for_row_group(group);
+            let Some(ColumnIndexMetaData::INT64(keys)) = indexes.column_index(0) else {
+                panic!("the keys have a column index");
+            };
+            for page in 0..7 {
+                let first = group * GROUP + page * 10;
+                let rows = 10.min(GROUP - page * 10);
+                let bounds = [keys.min_value(page), keys.max_value(page)].map(|bound| *bound.unwrap());
+                assert_eq!(bounds, [first, first + rows - 1].map(|key| i64::try_from(key).unwrap()));
+                // Only the pages of these rows are read.
+                let selection = RowSelection::from_consecutive_ranges(std::iter::once(first..first + rows), 256);
+                let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+                let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).unwrap();
+                let reader = reader.with_row_selection(selection).build().unwrap();
+                let read: Vec<RecordBatch> = reader.collect::<Result<_, _>>().unwrap();
+                let read = firnline::arrow::compute::concat_batches(&read[0].schema(), &read).unwrap();
+                assert_eq!(read.columns(), all.slice(first, rows).columns(), "{group} {page}");
+            }
+        }
     });
 }
 
