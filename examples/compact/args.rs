@@ -68,7 +68,7 @@ pub(crate) struct Args {
     /// Decode also those row groups that could be copied as they are
     #[arg(long)]
     pub(crate) no_copy: bool,
-    /// Threads that decode and encode beside the one that merges; 1: it does all itself. Allocators keep more holes then
+    /// Threads that decode and encode beside the one that merges, at the price of some memory; 1: none
     #[arg(long, value_name = "N", default_value = "1", value_parser = threads)]
     pub(crate) threads: usize,
     /// The directory of plans, state and scratch; by default `{tables}-control`
