@@ -175,7 +175,7 @@ pub(super) struct Copied {
     pub(super) input: Input,
     /// Of this row group alone, with its page indexes.
     pub(super) metadata: Arc<ParquetMetaData>,
-    pub(super) rows: u64,
+    pub(super) offer: Offer,
     /// What has been fetched of it; held by whoever reads its keys.
     pub(super) extents: Arc<Vec<Extent>>,
     /// Chunks that are fetched together have no more bytes, unless it is one.
@@ -184,16 +184,6 @@ pub(super) struct Copied {
 }
 
 impl Copied {
-    /// Compressed bytes of its chunks.
-    pub(super) fn bytes(&self) -> u64 {
-        self.metadata.row_groups().iter().map(bytes_of).sum()
-    }
-
-    /// Encoded bytes of its page indexes.
-    pub(super) fn index_bytes(&self) -> u64 {
-        self.metadata.row_groups().iter().map(index_bytes).sum()
-    }
-
     fn group(&self) -> Result<&RowGroupMetaData, MergeError> {
         let group = self.metadata.row_groups().first();
         group.ok_or_else(|| MergeError::internal("metadata without the row group to be copied"))
@@ -240,7 +230,7 @@ impl Copied {
         let offsets = indexes
             .offset_index(leaf)
             .ok_or_else(|| QuarantineReason::corrupt("no offset index"))?;
-        check_offset_index(&bytes, chunk, offsets, self.rows)?;
+        check_offset_index(&bytes, chunk, offsets, self.offer.rows as u64)?;
         let pages = offsets.page_locations().len() as u64;
         match indexes.column_index(leaf) {
             Some(index) if index.num_pages() != pages => Err(QuarantineReason::corrupt(
@@ -261,7 +251,7 @@ impl Copied {
         let indexes = self.metadata.page_index_for_row_group(0);
         Ok(ColumnCloseResult {
             bytes_written: natural(chunk.compressed_size()),
-            rows_written: self.rows,
+            rows_written: self.offer.rows as u64,
             metadata: as_of(chunk, columns, leaf).map_err(encoding)?,
             bloom_filter: None,
             column_index: indexes.column_index(leaf).cloned(),

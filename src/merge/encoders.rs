@@ -12,12 +12,9 @@ use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_
 use super::budget::encoder_bytes;
 use super::error::MergeError;
 use super::row_group::{ColumnRows, column_size, encoding, size};
-use super::spawner::{Spawner, Task};
+use super::spawner::{Spawner, TASK_BYTES, Task};
 use super::step::yield_now;
 use crate::options::Codec;
-
-/// Least bytes of a step's rows that are worth a task.
-const TASK_BYTES: u64 = 64 << 10;
 
 /// How many steps of rows are with the spawner at most.
 const STEPS_UNDER_WAY: usize = 3;

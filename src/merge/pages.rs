@@ -30,6 +30,13 @@ pub(super) struct Measured {
     pub(super) row_width: u64,
 }
 
+impl Measured {
+    /// What all leaf columns together hold at once.
+    pub(super) fn resident(&self) -> u64 {
+        self.open.iter().fold(0, |sum, open| sum.saturating_add(*open))
+    }
+}
+
 /// What decoding a slice that has been fetched takes.
 pub(super) fn measure(slice: &Slice, extents: &[Extent]) -> Result<Measured, QuarantineReason> {
     let rows = slice.rows.len().max(1) as u64;

@@ -4,8 +4,9 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::{Either, select};
+use futures::future::{BoxFuture, Either, select};
 use futures::task::{FutureObj, Spawn};
 
 use super::error::MergeError;
@@ -44,6 +45,25 @@ impl Spawner {
             .map_err(|_| MergeError::Spawner)?;
         Ok(Task(outcome))
     }
+}
+
+/// Least bytes of rows that are worth a task.
+pub(super) const TASK_BYTES: u64 = 64 << 10;
+
+/// Starts `work` with the spawner; without one it is done where it is awaited.
+pub(super) fn start_or_keep<T, F>(
+    spawner: Option<&Spawner>,
+    work: F,
+) -> Result<BoxFuture<'static, Result<T, MergeError>>, MergeError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, MergeError>> + Send + 'static,
+{
+    let Some(spawner) = spawner else {
+        return Ok(work.boxed());
+    };
+    let task = spawner.start(work)?;
+    Ok(async { task.outcome().await? }.boxed())
 }
 
 /// Work under way.

@@ -198,7 +198,7 @@ impl OpenFile {
 
     /// Writes a row group as it is.
     pub(super) async fn copy(&mut self, mut copied: Copied, format: &Format) -> Result<(), MergeError> {
-        let indexes = copied.index_bytes().saturating_mul(INDEX_GROWTH);
+        let indexes = copied.offer.index_bytes.saturating_mul(INDEX_GROWTH);
         self.indexes.resize(self.indexes.bytes().saturating_add(indexes));
         let mut writer = self.writer.next_row_group().map_err(encoding)?;
         for leaf in 0..format.parquet.num_columns() {

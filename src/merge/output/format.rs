@@ -16,7 +16,7 @@ use super::OutputOptions;
 use crate::merge::budget::to_usize;
 use crate::merge::error::MergeError;
 use crate::merge::row_group::{ColumnRows, encode_column, encoding, one_encoder_bytes};
-use crate::merge::spawner::Spawner;
+use crate::merge::spawner::{Spawner, start_or_keep};
 use crate::options::{Codec, SortField};
 
 /// What encoders that are at work at the same time may take of a row group's memory; how many there are at most.
@@ -70,11 +70,7 @@ impl Format {
                 encode_column(Arc::clone(field), parquet, properties, (group, index), pieces).boxed()
             }
         };
-        let Some(spawner) = &self.spawner else {
-            return Ok(ended);
-        };
-        let task = spawner.start(ended)?;
-        Ok(async { task.outcome().await? }.boxed())
+        start_or_keep(self.spawner.as_ref(), ended)
     }
 }
 

@@ -156,7 +156,7 @@ impl Output {
 
     /// Writes a row group as it is; how many rows it has.
     pub(super) async fn copy(&mut self, copied: Copied) -> Result<u64, MergeError> {
-        let (rows, bytes) = (copied.rows, copied.bytes());
+        let Offer { rows, bytes, .. } = copied.offer;
         if let Some(file) = &mut self.file {
             file.close_group(&self.format).await?;
             // Its size is then nearer to what it is to be.
@@ -175,7 +175,7 @@ impl Output {
         if is_at_target {
             self.close().await?;
         }
-        Ok(rows)
+        Ok(rows as u64)
     }
 
     /// Ends the row group if it is full, and then the file if it is.

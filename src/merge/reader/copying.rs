@@ -47,13 +47,17 @@ impl InputReader {
             // It is closed once nothing more comes.
             self.decode().await?;
         }
+        if self.open.is_some() {
+            // As before most batches: nothing more is looked at.
+            return Ok(None);
+        }
         Ok(self.claim_next())
     }
 
     fn claim_next(&mut self) -> Option<Claim> {
         let plan = self.plan.clone();
         let rule = plan.copying.as_ref()?;
-        let file = self.file.as_mut().filter(|_| self.open.is_none())?;
+        let file = self.file.as_mut()?;
         let number = file.next_whole_group()?;
         let footer = &file.input.footer;
         let group = footer.metadata.row_groups().get(number)?;
@@ -117,7 +121,7 @@ impl InputReader {
             file.next_group += 1;
         }
         Ok(Some(Copied {
-            rows: natural(group.num_rows()),
+            offer: Offer::of(group),
             room: self.allotment.saturating_sub(self.held.bytes()),
             extents: Arc::clone(&self.extents),
             held: self.plan.memory.hold(0),
@@ -150,8 +154,7 @@ impl InputReader {
             self.extents = Arc::new(extents);
         }
         let measured = measure(slice, &self.extents)?;
-        let resident = measured.open.iter().fold(0_u64, |sum, open| sum.saturating_add(*open));
-        let needed = bytes_of(&self.extents).saturating_add(resident);
+        let needed = bytes_of(&self.extents).saturating_add(measured.resident());
         self.held.resize(needed);
         Ok((needed <= fetch_limit(self.allotment)).then_some(measured.row_width))
     }

@@ -5,11 +5,8 @@ use arrow::array::RecordBatch;
 use crate::merge::budget::Held;
 use crate::merge::decode::SliceReader;
 use crate::merge::error::MergeError;
-use crate::merge::spawner::{Spawner, Task};
+use crate::merge::spawner::{Spawner, TASK_BYTES, Task};
 use crate::quarantine::QuarantineReason;
-
-/// Least bytes of a batch that are worth a task.
-const TASK_BYTES: u64 = 64 << 10;
 
 type Decoded = Result<Option<RecordBatch>, QuarantineReason>;
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::row::OwnedRow;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use parquet::arrow::ProjectionMask;
 use parquet::file::metadata::ParquetMetaData;
@@ -17,7 +16,7 @@ use crate::merge::input::{Input, Plan};
 use crate::merge::keys::InOrder;
 use crate::merge::order::KeyEncoder;
 use crate::merge::slices::Slice;
-use crate::merge::spawner::Spawner;
+use crate::merge::spawner::{Spawner, start_or_keep};
 use crate::merge::step::yield_now;
 use crate::quarantine::QuarantineReason;
 use crate::schema::Caster;
@@ -44,13 +43,7 @@ impl KeyCheck {
         spawner: Option<&Spawner>,
     ) -> Result<Self, MergeError> {
         let work = read(reader, encoder, in_order, index);
-        Ok(Self(match spawner {
-            Some(spawner) => {
-                let task = spawner.start(work)?;
-                async { task.outcome().await? }.boxed()
-            }
-            None => work.boxed(),
-        }))
+        Ok(Self(start_or_keep(spawner, work)?))
     }
 
     pub(super) async fn outcome(self) -> Outcome {

@@ -398,8 +398,7 @@ impl InputReader {
             }
             let fetched = bytes_of(&self.extents).saturating_add(index);
             let measured = measure(&piece.slice, &self.extents)?;
-            let resident = measured.open.iter().fold(0_u64, |sum, open| sum.saturating_add(*open));
-            let in_batches = fetched.saturating_add(resident);
+            let in_batches = fetched.saturating_add(measured.resident());
             if in_batches <= fetch_limit(self.allotment) {
                 self.held.resize(in_batches);
                 let batch_rows = to_usize(self.allotment / 8 / measured.row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
