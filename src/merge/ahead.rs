@@ -64,7 +64,7 @@ impl Pages {
 }
 
 /// All pages of an input.
-type Pages = Ahead<Vec<Extent>, SourceError>;
+pub(super) type Pages = Ahead<Vec<Extent>, SourceError>;
 
 /// What is fetched ahead of the inputs of a chain that wait, in their order.
 #[derive(Debug, Default)]
@@ -98,6 +98,11 @@ impl Queue {
             };
             self.ahead.push_back(Some(pages));
         }
+    }
+
+    /// Whether the next input has not been looked at.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ahead.is_empty()
     }
 
     fn bytes(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::row::OwnedRow;
 
-use super::ahead::Queue;
+use super::ahead::{Ahead, Pages, Queue};
 use super::batch::Batch;
 use super::chain::Span;
 use super::copying::{Claim, Copied};
@@ -43,10 +43,10 @@ enum Reader {
 
 impl Reader {
     /// See [`InputReader::claim`].
-    async fn claim(&mut self) -> Result<Option<Claim>, MergeError> {
+    fn claim(&mut self) -> Option<Claim> {
         match self {
-            Self::Run(_) => Ok(None),
-            Self::Source(reader) => reader.claim().await,
+            Self::Run(_) => None,
+            Self::Source(reader) => reader.claim(),
         }
     }
 
@@ -65,6 +65,14 @@ impl Reader {
         }
     }
 
+    /// Whether it is known to have given its last rows.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Run(_) => false,
+            Self::Source(reader) => reader.is_closed(),
+        }
+    }
+
     /// Bytes that it will not need any more.
     fn spare(&self) -> u64 {
         match self {
@@ -74,6 +82,9 @@ impl Reader {
     }
 }
 
+/// A reader under way.
+type Opening = Ahead<Option<Box<InputReader>>, Stop>;
+
 /// The place that a merge has reached in a chain.
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -82,6 +93,8 @@ pub(super) struct Cursor {
     allotment: u64,
     spare: u64,
     reader: Option<Reader>,
+    /// The input that comes next, opened while the last rows of the one before are merged.
+    opening: Option<Opening>,
     /// Of those waiting.
     ahead: Queue,
     /// Rows at hand.
@@ -106,6 +119,7 @@ impl Cursor {
             allotment: chain.allotment,
             spare: chain.spare,
             reader: None,
+            opening: None,
             ahead: Queue::default(),
             batch: None,
             claim: None,
@@ -146,33 +160,57 @@ impl Cursor {
         self.origin().map_or(0, |origin| origin.rank)
     }
 
-    /// Lets what is fetched ahead go on for a turn.
+    /// Lets what is done ahead go on for a turn.
     pub(super) async fn turn(&mut self) {
         self.ahead.turn().await;
+        if let Some(opening) = &mut self.opening {
+            opening.turn().await;
+        }
         if let Some(Reader::Run(reader)) = &mut self.reader {
             reader.turn().await;
         }
     }
 
-    /// Prepares to read an input, of which the pages may have been fetched.
-    async fn open(&mut self, source: Source) -> Result<InputReader, MergeError> {
-        let index = source.index;
-        let reader = InputReader::new(source.open().await?, &self.plan, self.allotment)?;
-        let Some(ahead) = self.ahead.next() else {
-            return Ok(reader);
-        };
-        let (extents, held) = ahead.finish().await.map_err(|e| e.at(index))?;
-        Ok(reader.with_fetched(extents, held))
-    }
-
-    /// Fetches ahead of the inputs that wait.
+    /// Fetches ahead of the inputs that wait, and opens the first of them once that takes nothing from the one being
+    /// read.
     fn look_ahead(&mut self) {
         let waiting = self.waiting.iter().map_while(|waiting| match waiting {
             Waiting::Source(source) => Some(&**source),
             Waiting::Run(_) => None,
         });
-        let limits = (self.spare, self.reader.as_ref().map_or(0, Reader::spare));
+        let reader = self.reader.as_ref().filter(|_| self.opening.is_none());
+        let limits = (self.spare, reader.map_or(0, Reader::spare));
         self.ahead.extend(waiting, limits, &self.plan.memory);
+        if reader.is_none_or(|reader| !reader.is_closed()) || self.plan.spawner.is_none() || self.ahead.is_empty() {
+            return;
+        }
+        if let Some(Waiting::Source(source)) = self.waiting.pop_front() {
+            let beside = self.batch.as_ref().map_or(0, Batch::memory_size);
+            let (plan, allotment, pages) = (self.plan.clone(), self.allotment, self.ahead.next());
+            let nothing = plan.memory.hold(0);
+            let opening = async move {
+                let mut reader = open(&plan, allotment, *source, pages).await?;
+                reader.open_ahead(beside).await?;
+                Ok(Some(Box::new(reader)))
+            };
+            self.opening = Some(Opening::start(opening, nothing));
+        }
+    }
+
+    /// Prepares to read what comes next, `None` after the last.
+    async fn next_reader(&mut self) -> Result<Option<Reader>, Stop> {
+        if let Some(opening) = self.opening.take() {
+            let (reader, _) = opening.finish().await?;
+            return Ok(reader.map(Reader::Source));
+        }
+        Ok(match self.waiting.pop_front() {
+            Some(Waiting::Source(source)) => {
+                let reader = open(&self.plan, self.allotment, *source, self.ahead.next()).await?;
+                Some(Reader::Source(Box::new(reader)))
+            }
+            Some(Waiting::Run(run)) => Some(Reader::Run(Box::new(RunReader::new(run, &self.plan)))),
+            None => None,
+        })
     }
 
     /// The least first key column of the row group that may be copied.
@@ -186,8 +224,8 @@ impl Cursor {
         self.end_copy().await?;
         loop {
             if let Some(reader) = &mut self.reader {
-                if let Some(claim) = reader.claim().await? {
-                    self.claim = Some(claim);
+                self.claim = reader.claim();
+                if self.claim.is_some() {
                     return Ok(());
                 }
                 while let Some(batch) = reader.next().await? {
@@ -205,13 +243,10 @@ impl Cursor {
                 }
                 self.reader = None;
             }
-            let Some(next) = self.waiting.pop_front() else {
+            self.reader = self.next_reader().await?;
+            if self.reader.is_none() {
                 return Ok(());
-            };
-            self.reader = Some(match next {
-                Waiting::Run(run) => Reader::Run(Box::new(RunReader::new(run, &self.plan))),
-                Waiting::Source(source) => Reader::Source(Box::new(self.open(*source).await?)),
-            });
+            }
         }
     }
 
@@ -254,4 +289,15 @@ impl Cursor {
         self.copied = Some((first, last, origin));
         Ok(())
     }
+}
+
+/// Prepares to read an input, of which the pages may have been fetched.
+async fn open(plan: &Plan, allotment: u64, source: Source, pages: Option<Pages>) -> Result<InputReader, MergeError> {
+    let index = source.index;
+    let reader = InputReader::new(source.open().await?, plan, allotment)?;
+    let Some(pages) = pages else {
+        return Ok(reader);
+    };
+    let (extents, held) = pages.finish().await.map_err(|error| error.at(index))?;
+    Ok(reader.with_fetched(extents, held))
 }

@@ -12,6 +12,7 @@ use super::hash::RowHash;
 use super::order::KeyEncoder;
 use super::slices::Slice;
 use super::spawner::Spawner;
+use super::turns::Turns;
 
 /// What the readers of one merge share.
 #[derive(Clone, Debug)]
@@ -22,9 +23,8 @@ pub(super) struct Plan {
     pub(super) columns: SchemaRef,
     pub(super) keys: Option<Arc<KeyEncoder>>,
     pub(super) memory: Memory,
-    /// Bytes that columns may hold while they are decoded at once, beside all allotments: only one reader decodes
-    /// at a time.
-    pub(super) decoding: u64,
+    /// Bytes that columns hold while they are decoded at once, beside all allotments.
+    pub(super) decoding: Turns,
     /// Decodes and reads keys beside the merge.
     pub(super) spawner: Option<Spawner>,
     /// Which row groups are copied as they are; `None`: none.

@@ -19,6 +19,7 @@ use super::options::{MIN_MEMORY_BUDGET_BYTES, MergeOptions};
 use super::order::KeyEncoder;
 use super::sources::{READER_BYTES, Reading, Source, Sources};
 use super::spawner::Spawner;
+use super::turns::Turns;
 use super::upload;
 use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
@@ -262,7 +263,7 @@ impl Job {
             schema,
             columns: Arc::clone(&self.schema),
             memory: self.memory.clone(),
-            decoding: self.shares().decoding,
+            decoding: Turns::new(self.shares().decoding),
             spawner: self.spawner.clone(),
             copying: None,
             hash,

@@ -63,6 +63,7 @@ mod spawner;
 mod step;
 mod streaming;
 mod thrift;
+mod turns;
 mod upload;
 
 use std::collections::BTreeSet;

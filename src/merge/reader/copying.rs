@@ -6,7 +6,7 @@ use arrow::row::OwnedRow;
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 
 use super::key_check::{KeyCheck, KeyReader};
-use super::{File, InputReader, OpenSlice, bytes_of};
+use super::{File, InputReader, bytes_of};
 use crate::merge::batch::MAX_BATCH_ROWS;
 use crate::merge::budget::{fetch_limit, natural, to_usize};
 use crate::merge::chain::span_of;
@@ -39,22 +39,10 @@ impl File {
 
 impl InputReader {
     /// What the footer tells of the next row group, if that is to be copied by the rule of the plan.
-    pub(in crate::merge) async fn claim(&mut self) -> Result<Option<Claim>, MergeError> {
-        if self.plan.copying.is_none() {
-            return Ok(None);
+    pub(in crate::merge) fn claim(&mut self) -> Option<Claim> {
+        if self.open.is_some() || self.postponed.is_some() {
+            return None;
         }
-        if matches!(&self.open, Some(OpenSlice::InBatches { piece, done, .. }) if *done == piece.slice.rows.len()) {
-            // It is closed once nothing more comes.
-            self.decode().await?;
-        }
-        if self.open.is_some() {
-            // As before most batches: nothing more is looked at.
-            return Ok(None);
-        }
-        Ok(self.claim_next())
-    }
-
-    fn claim_next(&mut self) -> Option<Claim> {
         let plan = self.plan.clone();
         let rule = plan.copying.as_ref()?;
         let file = self.file.as_mut()?;

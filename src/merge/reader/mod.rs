@@ -12,7 +12,7 @@ use parquet::file::metadata::RowGroupMetaData;
 
 use self::decoder::Decoder;
 use self::key_check::KeyCheck;
-use super::at_once::{beyond, decode_at_once};
+use super::at_once::{Whole, beyond, decode_at_once};
 use super::batch::{Batch, MAX_BATCH_ROWS, with_ordinal};
 use super::budget::{Held, allotment_for, fetch_limit, to_usize};
 use super::decode::{Piece, arrow_metadata, build, find};
@@ -27,14 +27,35 @@ use super::slices::{self, Division, Slice};
 use crate::quarantine::QuarantineReason;
 use crate::schema::Caster;
 
+/// The part of an allotment that one batch may take.
+const BATCH_SHARE: u64 = 8;
+
 /// Why an input cannot be read on.
 enum Refusal {
+    Failed(MergeError),
     Source(SourceError),
     /// It would need an allotment of this size.
     NeedsMore {
         what: &'static str,
         needed: u64,
     },
+}
+
+impl Refusal {
+    /// As the stop that it is for the input `index`.
+    fn at(self, index: usize) -> Stop {
+        match self {
+            Self::Failed(error) => error.into(),
+            Self::Source(error) => error.at(index).into(),
+            Self::NeedsMore { what, needed } => Stop::NeedsMore { index, what, needed },
+        }
+    }
+}
+
+impl From<MergeError> for Refusal {
+    fn from(error: MergeError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl From<SourceError> for Refusal {
@@ -63,6 +84,8 @@ pub(super) struct InputReader {
     /// Only what a slice needs is fetched for it.
     narrow: bool,
     open: Option<OpenSlice>,
+    /// A slice that is to be opened next.
+    postponed: Option<Piece>,
     /// Bytes of the last batch, if it is a whole slice.
     at_once: u64,
     in_order: InOrder,
@@ -173,6 +196,7 @@ impl InputReader {
             held,
             narrow: false,
             open: None,
+            postponed: None,
             at_once: 0,
             in_order: InOrder::default(),
             key_check: None,
@@ -219,19 +243,27 @@ impl InputReader {
                 }
                 return Ok(Some(batch));
             }
-            let opened = self.open_next().await.map_err(|refusal| match refusal {
-                Refusal::Source(error) => error.at(origin.index).into(),
-                Refusal::NeedsMore { what, needed } => Stop::NeedsMore {
-                    index: origin.index,
-                    what,
-                    needed,
-                },
-            })?;
+            let opened = self.open_next(None).await.map_err(|refusal| refusal.at(origin.index))?;
             if !opened {
                 self.close();
                 return Ok(None);
             }
         }
+    }
+
+    /// Opens the first slice and has it decoded by the spawner, if it can be while rows of another input take `beside`
+    /// bytes of the allotment.
+    pub(super) async fn open_ahead(&mut self, beside: u64) -> Result<(), Stop> {
+        if self.claim().is_none() {
+            let opened = self.open_next(Some(beside)).await;
+            opened.map_err(|refusal| refusal.at(self.origin.index))?;
+        }
+        Ok(())
+    }
+
+    /// Whether it has given its last rows.
+    pub(super) fn is_closed(&self) -> bool {
+        self.file.is_none()
     }
 
     /// Lets go of everything but the last key.
@@ -241,10 +273,15 @@ impl InputReader {
         self.held.resize(0);
     }
 
-    /// Opens the next slice; `false` after the last.
-    async fn open_next(&mut self) -> Result<bool, Refusal> {
-        match self.next_piece().await? {
-            Some(piece) => self.open(piece).await.map(|()| true),
+    /// Opens the next slice, or postpones that if it cannot be while so many bytes of the allotment are `taken`; `false`
+    /// after the last.
+    async fn open_next(&mut self, taken: Option<u64>) -> Result<bool, Refusal> {
+        let piece = match self.postponed.take() {
+            Some(piece) => Some(piece),
+            None => self.next_piece().await?,
+        };
+        match piece {
+            Some(piece) => self.open(piece, taken).await.map(|()| true),
             None => Ok(false),
         }
     }
@@ -270,29 +307,28 @@ impl InputReader {
                 batch_rows,
             } => (piece, decoder, done, batch_rows),
         };
-        let batch = decoder.read().await?.map_err(at)?;
         let expected = piece.slice.rows.len();
-        let Some(batch) = batch else {
-            if *done != expected {
-                return Err(at(QuarantineReason::corrupt("a row group ends before its last row")));
-            }
-            self.open = None;
-            return Ok(None);
+        let Some(batch) = decoder.read().await?.map_err(at)? else {
+            return Err(at(QuarantineReason::corrupt("a row group ends before its last row")));
         };
         *done += batch.num_rows();
-        if *done > expected {
-            return Err(at(QuarantineReason::corrupt("a row group goes on after its last row")));
+        if *done >= expected {
+            if *done > expected || decoder.read().await?.map_err(at)?.is_some() {
+                return Err(at(QuarantineReason::corrupt("a row group goes on after its last row")));
+            }
+            self.open = None;
+            return Ok(Some(batch));
         }
         let bytes = batch.get_array_memory_size() as u64;
-        let wanted = self.allotment / 8;
-        if bytes > wanted.saturating_mul(2) && *batch_rows > 1 && *done < expected {
+        let wanted = self.allotment / BATCH_SHARE;
+        if bytes > wanted.saturating_mul(2) && *batch_rows > 1 {
             // Wider rows than the pages told: go on with fewer at a time.
             let rows = (*batch_rows as u64).saturating_mul(wanted) / bytes.max(1);
             *batch_rows = to_usize(rows).max(1);
             let reader = build(piece, *done, *batch_rows, &self.extents, file.input.footer.size);
             *decoder = Decoder::new(reader.map_err(at)?);
         }
-        if let Some(spawner) = self.plan.spawner.as_ref().filter(|_| *done < expected) {
+        if let Some(spawner) = &self.plan.spawner {
             decoder.go_ahead(spawner, self.plan.memory.hold(bytes))?;
         }
         Ok(Some(batch))
@@ -373,8 +409,9 @@ impl InputReader {
         }
     }
 
-    /// Fetches what a slice needs and is not held yet, measures it, and opens the decoder.
-    async fn open(&mut self, mut piece: Piece) -> Result<(), Refusal> {
+    /// Fetches what a slice needs and is not held yet, measures it, and opens the decoder. While bytes of
+    /// the allotment are `taken`, it is postponed unless it is decoded batch by batch and fits beside them.
+    async fn open(&mut self, mut piece: Piece, taken: Option<u64>) -> Result<(), Refusal> {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
@@ -399,13 +436,25 @@ impl InputReader {
             let fetched = bytes_of(&self.extents).saturating_add(index);
             let measured = measure(&piece.slice, &self.extents)?;
             let in_batches = fetched.saturating_add(measured.resident());
-            if in_batches <= fetch_limit(self.allotment) {
+            let with_batch = in_batches.saturating_add(self.allotment / BATCH_SHARE);
+            let fits = in_batches <= fetch_limit(self.allotment);
+            if taken.is_some_and(|taken| !fits || with_batch.saturating_add(taken) > self.allotment) {
+                self.postponed = Some(piece);
+                return Ok(());
+            }
+            if fits {
                 self.held.resize(in_batches);
-                let batch_rows = to_usize(self.allotment / 8 / measured.row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
-                let reader = build(&piece, 0, batch_rows, &self.extents, footer.size)?;
+                let batch_rows =
+                    to_usize(self.allotment / BATCH_SHARE / measured.row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
+                let mut decoder = Decoder::new(build(&piece, 0, batch_rows, &self.extents, footer.size)?);
+                if let Some(spawner) = &self.plan.spawner {
+                    let rows = piece.slice.rows.len().min(batch_rows) as u64;
+                    let bytes = measured.row_width.saturating_mul(rows);
+                    decoder.go_ahead(spawner, self.plan.memory.hold(bytes))?;
+                }
                 self.open = Some(OpenSlice::InBatches {
                     piece,
-                    decoder: Decoder::new(reader),
+                    decoder,
                     done: 0,
                     batch_rows,
                 });
@@ -413,14 +462,17 @@ impl InputReader {
             }
             let (count, leaves) = (piece.slice.rows.len() as u64, piece.slice.columns.len() as u64);
             let decoded = measured.row_width.saturating_mul(count);
-            let beside = fetched.saturating_add(beyond(&piece, &measured.open, self.plan.decoding));
+            let beside = fetched.saturating_add(beyond(&piece, &measured.open, self.plan.decoding.bytes()));
             let at_once = slices::at_once(beside, decoded, count, leaves);
             if at_once <= self.allotment {
                 self.held.resize(beside);
-                let limit = self.allotment.saturating_sub(beside);
-                let open = (measured.open.as_slice(), self.plan.decoding);
-                let memory = &self.plan.memory;
-                if let Some(batch) = decode_at_once(&piece, &self.extents, footer.size, open, limit, memory).await? {
+                let slice = Whole {
+                    piece: piece.clone(),
+                    extents: Arc::clone(&self.extents),
+                    size: footer.size,
+                    limit: self.allotment.saturating_sub(beside),
+                };
+                if let Some(batch) = decode_at_once(slice, &measured.open, &self.plan).await?? {
                     self.open = Some(OpenSlice::AtOnce(batch));
                     return Ok(());
                 }
@@ -483,6 +535,7 @@ mod tests {
 
     use super::super::budget::Memory;
     use super::super::read_footer;
+    use super::super::turns::Turns;
     use super::*;
 
     /// Rows of very different widths, with lists of structs.
@@ -536,7 +589,7 @@ mod tests {
             schema,
             keys: None,
             memory: Memory::default(),
-            decoding: 0,
+            decoding: Turns::new(0),
             hash: None,
         };
         let mut reader = InputReader::new(input.clone(), &plan, allotment).unwrap();

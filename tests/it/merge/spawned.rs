@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use firnline::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use firnline::object_store::ObjectStore;
+use firnline::object_store::{ObjectStore, ObjectStoreExt};
 use firnline::parquet::file::properties::WriterProperties;
-use firnline::{ErrorKind, MergeError, MergeInput, MergeOptions, ParquetMerger, SortField};
+use firnline::{ErrorKind, MergeError, MergeInput, MergeOptions, ParquetMerger, QuarantineReason, SortField};
 use futures::StreamExt;
 use futures::executor::{ThreadPool, block_on};
 use futures::task::{FutureObj, Spawn, SpawnError};
@@ -79,6 +79,75 @@ fn the_budget_holds_however_many_tasks_are_under_way() {
             assert_eq!(read_back(&store, &spawned, &schema).await, plain);
         });
     }
+}
+
+/// Files of two writers, six of each, that follow each other.
+async fn chains(store: &Arc<dyn ObjectStore>, rows: i64) -> Vec<MergeInput> {
+    let mut inputs = Vec::new();
+    for (writer, file) in (0..2_i64).flat_map(|writer| (0..6_i64).map(move |file| (writer, file))) {
+        let numbers = (file * rows..(file + 1) * rows).map(|row| row * 2 + writer);
+        let text = numbers
+            .clone()
+            .map(|number| format!("{:064x}", number.wrapping_mul(0x1e37_79b9_7f4a_7c15)));
+        let text: ArrayRef = Arc::new(StringArray::from_iter_values(text));
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
+        let rows = [("k", keys), ("a", Arc::clone(&text)), ("b", text)];
+        let bytes = encode(
+            &RecordBatch::try_from_iter(rows).unwrap(),
+            WriterProperties::builder().set_dictionary_enabled(false).build(),
+        );
+        let path = put(store, &format!("in/{writer}-{file}"), bytes).await;
+        inputs.push(input(store, &path, &format!("w{writer}"), u64::try_from(file).unwrap()).await);
+    }
+    inputs
+}
+
+#[test]
+fn inputs_that_follow_each_other_are_opened_ahead_inside_the_budget() {
+    for budget in [16 << 20, 20 << 20, 24 << 20, BUDGET] {
+        block_on(async {
+            let store = memory();
+            let inputs = chains(&store, 9_000).await;
+            let schema = Arc::clone(&inputs[0].footer.schema);
+            let options = options(&[SortField::ascending("k")]).with_memory_budget_bytes(budget);
+            let plain = merge(&store, inputs.clone(), options.clone(), Arc::clone(&schema)).await;
+            let plain = read_back(&store, &plain.unwrap(), &schema).await;
+            let mut into = target(&store, Arc::clone(&schema));
+            into.stem = "spawned".to_owned();
+            let spawned = with_threads(options).merge(&store, inputs, into, &()).await.unwrap();
+            assert!(
+                spawned.peak_memory_bytes <= budget,
+                "{} {budget}",
+                spawned.peak_memory_bytes
+            );
+            assert_eq!(read_back(&store, &spawned, &schema).await, plain);
+        });
+    }
+}
+
+#[test]
+fn an_input_that_is_opened_ahead_and_is_bad_is_named() {
+    block_on(async {
+        let store = memory();
+        let inputs = chains(&store, 9_000).await;
+        let schema = Arc::clone(&inputs[0].footer.schema);
+        for bad in [1, 5, 9] {
+            let mut inputs = inputs.clone();
+            let footer = &mut inputs[bad].footer;
+            let path = put(&store, "in/gone", b"PAR1".to_vec().into()).await;
+            footer.location = path.clone();
+            footer.content = None;
+            store.delete(&path).await.unwrap();
+            let mut into = target(&store, Arc::clone(&schema));
+            into.stem = format!("bad-{bad}");
+            let merger = with_threads(options(&[SortField::ascending("k")]).with_memory_budget_bytes(BUDGET));
+            let outcome = merger.merge(&store, inputs, into, &()).await;
+            assert!(
+                matches!(&outcome, Err(MergeError::Source { index, reason: QuarantineReason::Vanished }) if *index == bad),
+                "{bad}: {outcome:?}"
+            );
+        }
+    });
 }
 
 /// Takes no task any more.
