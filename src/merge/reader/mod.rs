@@ -579,10 +579,10 @@ mod tests {
         .unwrap()
     }
 
-    /// The rows as an allotment lets them be read, and in how many batches; `None` if it is too small.
-    fn read(input: &Input, allotment: u64) -> Option<(RecordBatch, usize)> {
+    /// What a reader of these inputs is told.
+    fn plan(input: &Input) -> Plan {
         let schema = crate::schema::strip_metadata(&input.footer.schema);
-        let plan = Plan {
+        Plan {
             copying: None,
             spawner: None,
             columns: Arc::clone(&schema),
@@ -591,8 +591,17 @@ mod tests {
             memory: Memory::default(),
             decoding: Turns::new(0),
             hash: None,
-        };
-        let mut reader = InputReader::new(input.clone(), &plan, allotment).unwrap();
+        }
+    }
+
+    /// The rows as an allotment lets them be read, and in how many batches; `None` if it is too small.
+    fn read(input: &Input, allotment: u64) -> Option<(RecordBatch, usize)> {
+        let plan = plan(input);
+        let reader = InputReader::new(input.clone(), &plan, allotment).unwrap();
+        read_all(reader, &plan, allotment)
+    }
+
+    fn read_all(mut reader: InputReader, plan: &Plan, allotment: u64) -> Option<(RecordBatch, usize)> {
         let mut batches = Vec::new();
         loop {
             match block_on(reader.next()) {
@@ -608,28 +617,64 @@ mod tests {
         Some((concat_batches(&plan.columns, &batches).unwrap(), batches.len()))
     }
 
+    /// An input of these rows, in many pages.
+    fn input_of(rows: &RecordBatch, dictionary: bool) -> Input {
+        let properties = WriterProperties::builder()
+            .set_data_page_row_count_limit(70)
+            .set_write_batch_size(10)
+            .set_dictionary_enabled(dictionary)
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).unwrap();
+        writer.write(rows).unwrap();
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let path = Path::from("x");
+        block_on(store.put(&path, writer.into_inner().unwrap().into())).unwrap();
+        Input {
+            footer: block_on(read_footer(&*store, &path, None)).unwrap().without_content(),
+            store,
+            origin: Origin { index: 0, rank: 0 },
+            may_copy: true,
+        }
+    }
+
+    #[test]
+    fn what_is_opened_ahead_fits_beside_the_rows_before_it() {
+        let expected = rows();
+        let input = input_of(&expected, true);
+        let (mut opened, mut postponed) = (0, 0);
+        let enough = (10..24)
+            .map(|power| 1 << power)
+            .filter(|allotment| read(&input, *allotment).is_some());
+        for (allotment, share) in enough.flat_map(|allotment| [2, 3, 8, 100].map(|share| (allotment, share))) {
+            let plan = plan(&input);
+            let mut reader = InputReader::new(input.clone(), &plan, allotment).unwrap();
+            let taken = allotment / share;
+            block_on(reader.open_ahead(taken)).unwrap();
+            match &reader.open {
+                None => postponed += 1,
+                Some(OpenSlice::AtOnce(_)) => {
+                    panic!("{allotment} {taken}: all rows are there beside those before them")
+                }
+                Some(OpenSlice::InBatches { .. }) => {
+                    opened += 1;
+                    let held = plan.memory.peak();
+                    assert!(
+                        held + allotment / BATCH_SHARE + taken <= allotment,
+                        "{allotment} {taken}: {held}"
+                    );
+                }
+            }
+            let (rows, _) = read_all(reader, &plan, allotment).unwrap();
+            assert_eq!(rows, expected, "{allotment} {taken}");
+        }
+        assert!(opened > 0 && postponed > 0, "{opened} {postponed}");
+    }
+
     #[test]
     fn every_allotment_gives_the_same_rows_or_says_that_it_is_too_small() {
         let expected = rows();
         for dictionary in [false, true] {
-            let properties = WriterProperties::builder()
-                .set_data_page_row_count_limit(70)
-                .set_write_batch_size(10)
-                .set_dictionary_enabled(dictionary)
-                .build();
-            let mut writer = ArrowWriter::try_new(Vec::new(), expected.schema(), Some(properties)).unwrap();
-            writer.write(&expected).unwrap();
-            let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-            let path = Path::from("x");
-            block_on(store.put(&path, writer.into_inner().unwrap().into())).unwrap();
-            let footer = block_on(read_footer(&*store, &path, None)).unwrap().without_content();
-            let origin = Origin { index: 0, rank: 0 };
-            let input = Input {
-                store,
-                footer,
-                origin,
-                may_copy: true,
-            };
+            let input = input_of(&expected, dictionary);
             let (mut refused, mut batches) = (0, Vec::new());
             for allotment in (10..24).map(|power| 1 << power) {
                 let Some((rows, count)) = read(&input, allotment) else {

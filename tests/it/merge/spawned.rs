@@ -134,7 +134,7 @@ fn an_input_that_is_opened_ahead_and_is_bad_is_named() {
         for bad in [1, 5, 9] {
             let mut inputs = inputs.clone();
             let footer = &mut inputs[bad].footer;
-            let path = put(&store, "in/gone", b"PAR1".to_vec().into()).await;
+            let path = put(&store, "in/gone", b"PAR1".to_vec()).await;
             footer.location = path.clone();
             footer.content = None;
             store.delete(&path).await.unwrap();
