@@ -642,9 +642,8 @@ mod tests {
         let expected = rows();
         let input = input_of(&expected, true);
         let (mut opened, mut postponed) = (0, 0);
-        let enough = (10..24)
-            .map(|power| 1 << power)
-            .filter(|allotment| read(&input, *allotment).is_some());
+        let allotments = (0..96).map(|step| (16_u64 + step % 16) << (14 + step / 16));
+        let enough = allotments.filter(|allotment| read(&input, *allotment).is_some());
         for (allotment, share) in enough.flat_map(|allotment| [2, 3, 8, 100].map(|share| (allotment, share))) {
             let plan = plan(&input);
             let mut reader = InputReader::new(input.clone(), &plan, allotment).unwrap();
