@@ -16,7 +16,10 @@
 //! judged by what it needs of them by itself.
 //!
 //! With a spawner, rows are encoded by tasks while the next ones are merged: one step of rows is then held twice. Others
-//! decode the next batch of each input meanwhile, and read the keys of row groups that are copied.
+//! decode the next batch of each input meanwhile, that of the input after it when the last rows of one are at hand, and
+//! read the keys of row groups that are copied. Columns of a slice that is decoded at once are decoded side by side, as
+//! far as the bytes for that suffice. Tasks decode and encode and do nothing else: requests to the store are made where
+//! the merge is polled, since the executor of the tasks may have no reactor.
 //!
 //! What does not count: the program, holes that an allocator keeps (glibc's keeps up to twice the budget where
 //! columns are many, unless `MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=65536` is set), and what a column takes for a
