@@ -6,7 +6,7 @@ use arrow::row::OwnedRow;
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 
 use super::key_check::{KeyCheck, KeyReader};
-use super::{File, InputReader, bytes_of};
+use super::{InputReader, bytes_of};
 use crate::merge::batch::MAX_BATCH_ROWS;
 use crate::merge::budget::{fetch_limit, natural, to_usize};
 use crate::merge::chain::span_of;
@@ -22,20 +22,6 @@ use crate::merge::slices::Slice;
 
 /// The part of an allotment that key columns are decoded in.
 const KEY_BATCH_SHARE: u64 = 32;
-
-impl File {
-    /// The number of the next row group that has rows; none while one is being read in parts.
-    fn next_whole_group(&mut self) -> Option<usize> {
-        if self.division.as_ref().is_some_and(|(_, division)| !division.is_done()) {
-            return None;
-        }
-        let groups = self.input.footer.metadata.row_groups();
-        while groups.get(self.next_group)?.num_rows() == 0 {
-            self.next_group += 1;
-        }
-        Some(self.next_group)
-    }
-}
 
 impl InputReader {
     /// What the footer tells of the next row group, if that is to be copied by the rule of the plan.
