@@ -28,7 +28,7 @@ const BUNCHES: u64 = 4;
 type Decoded = Result<Option<Vec<ArrayRef>>, QuarantineReason>;
 
 /// A slice that is decoded at once.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Whole {
     pub(super) piece: Piece,
     pub(super) extents: Arc<Vec<Extent>>,

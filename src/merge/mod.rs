@@ -186,9 +186,9 @@ impl ParquetMerger {
         Self { options, spawner: None }
     }
 
-    /// Decodes rows and encodes columns in tasks on `spawner`, an executor of the host's with threads of its own, while the merge goes
-    /// on where it is polled. Without one, all is done where it is polled. The rows of the outcome and their order are
-    /// the same; where its pages end may differ.
+    /// Decodes rows and encodes columns in tasks on `spawner`, an executor of the host's with threads of its own, while
+    /// the merge goes on where it is polled. Without one, all is done where it is polled. The rows of the outcome and
+    /// their order are the same; where its pages end may differ.
     ///
     /// Dropping the merge lets its tasks run to the end of their step, which is short, and drops what they have done.
     #[must_use]
