@@ -221,7 +221,7 @@ impl Merging {
             .iter()
             .map(|cursor| cursor.batch.as_ref().map(|batch| batch.rows.clone()))
             .collect();
-        let rows = gather(&self.out, &batches, &runs).await?;
+        let rows = gather(&self.out, &batches, &runs, self.plan.spawner.as_ref()).await?;
         drop(batches);
         for (cursor, position) in self.cursors.iter_mut().zip(positions) {
             cursor.advance(position);

@@ -103,16 +103,23 @@ impl Rows {
                 is_own,
                 ..
             } => {
-                *recent_rows += rows.num_rows();
-                *recent_bytes += if *is_own {
-                    rows.get_array_memory_size() as u64
-                } else {
-                    size(rows)
-                };
-                recent.push(rows.clone());
-                if *recent_rows >= PIECE_ROWS {
+                let (shared, own) = (size(rows), rows.get_array_memory_size() as u64);
+                // As they are, unless most of what they keep in memory is not theirs.
+                let is_kept = rows.num_rows() >= PIECE_ROWS && own <= shared / 8 * 9;
+                if !is_kept {
+                    *recent_rows += rows.num_rows();
+                    *recent_bytes += if *is_own { own } else { shared };
+                    recent.push(rows.clone());
+                }
+                if is_kept || *recent_rows >= PIECE_ROWS {
                     *bytes = bytes.saturating_add(store(columns, recent)?);
                     (*recent_rows, *recent_bytes) = (0, 0);
+                }
+                if is_kept {
+                    *bytes = bytes.saturating_add(own);
+                    for (pieces, column) in columns.iter_mut().zip(rows.columns()) {
+                        pieces.push(Arc::clone(column));
+                    }
                 }
                 Ok(())
             }
