@@ -66,7 +66,7 @@ struct Cost {
 fn grow(format: &str, place: &str, store: Arc<dyn ObjectStore>, points: &[u64]) {
     let store = Arc::new(CountingStore::new(store));
     let sink = sink(format, &store);
-    let layout = block_on(sink.prepare(LANE, &rows().schema())).unwrap();
+    let layout = block_on(sink.prepare(LANE, &rows().schema(), firnline::Evolve::Never)).unwrap();
     let template = block_on(small_file(&layout));
     let mut costs: Vec<Cost> = Vec::new();
     for seq in 1..=points.last().copied().unwrap_or(0) {
@@ -127,6 +127,7 @@ fn append(seq: u64, layout: &TableLayout, template: &DataFile) -> TableCommit {
         sort_order: vec![SortField::ascending("ts")],
         change: TableChange::Append {
             schema: Arc::clone(&layout.schema),
+            evolve: firnline::Evolve::Never,
             files: vec![DataFile {
                 path: path.to_string(),
                 ..template.clone()

@@ -99,6 +99,8 @@ pub struct Options {
     pub on_unsorted: OnUnsorted,
     /// What to do about a key whose content changed after it was taken up.
     pub on_replaced: OnReplaced,
+    /// How a table's columns follow those of new files.
+    pub evolve: Evolve,
     /// The codec of the output files.
     pub codec: Codec,
     /// Whether row groups that are as good as what would be written in their place are copied undecoded, but for their
@@ -133,6 +135,7 @@ impl Default for Options {
             sort_order: Vec::new(),
             on_unsorted: OnUnsorted::default(),
             on_replaced: OnReplaced::default(),
+            evolve: Evolve::default(),
             codec: Codec::default(),
             copy_row_groups: true,
         }
@@ -182,6 +185,7 @@ with_methods! { Options {
     with_sort_order: sort_order, Vec<SortField>;
     with_on_unsorted: on_unsorted, OnUnsorted;
     with_on_replaced: on_replaced, OnReplaced;
+    with_evolve: evolve, Evolve;
     with_codec: codec, Codec;
     with_copy_row_groups: copy_row_groups, bool;
 }}
@@ -431,6 +435,22 @@ pub enum OnReplaced {
     /// Set it aside.
     #[default]
     Quarantine,
+}
+
+/// How the columns of a table that is there follow those of new files, in the commit that adds their rows.
+///
+/// Whatever is not followed sets its file aside. What a table's own settings or its format rule out is not done either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Evolve {
+    /// Not at all: files with other columns than the table's are set aside.
+    Never,
+    /// Columns that are new are added, at every level; they are null in older rows.
+    #[default]
+    AddColumns,
+    /// New columns are added; types become wider where all older values fit them (`int` to `long`, `float` to `double`,
+    /// decimals, a date to a timestamp); a column that files may lack or may have null in is not required any more.
+    AddAndWiden,
 }
 
 /// The codec of output files.

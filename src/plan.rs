@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{LaneId, PlanHash, Seq, Sha256Digest};
 use crate::naming::{ETag, FileName, Namespace, ObjectKey, SourceFile};
-use crate::options::SortField;
+use crate::options::{Evolve, SortField};
 use crate::time::Timestamp;
 
 /// A half-open span `[start, end)` of file timestamps.
@@ -94,6 +94,14 @@ pub struct Plan {
     pub schema: SchemaRef,
     /// The order of the rows of sources and outputs.
     pub sort_order: Vec<SortField>,
+    /// How far the table's columns may be changed to be those of the schema.
+    #[serde(default = "never")]
+    pub evolve: Evolve,
+}
+
+/// Plans of versions that changed no table do not say so.
+fn never() -> Evolve {
+    Evolve::Never
 }
 
 impl Plan {
@@ -215,6 +223,7 @@ mod tests {
                 Field::new("list", DataType::List(Arc::new(item)), true),
             ])),
             sort_order: vec![SortField::descending("ts")],
+            evolve: Evolve::AddColumns,
         }
     }
 

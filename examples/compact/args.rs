@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 use firnline::{
-    Codec, Error, FileNameParser, ObjectKey, OnUnsorted, Options, SortField, TableFormat, Timestamp, ValidOptions,
+    Codec, Error, Evolve, FileNameParser, ObjectKey, OnUnsorted, Options, SortField, TableFormat, Timestamp,
+    ValidOptions,
 };
 use percent_encoding::percent_decode_str;
 
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// What to do about a file that is not in that order: quarantine, or resort: sort it
     #[arg(long, value_name = "HOW", default_value = "quarantine", value_parser = on_unsorted)]
     pub(crate) unsorted: OnUnsorted,
+    /// What a table does about new columns: never, add-columns, or add-and-widen: also widen types that allow it
+    #[arg(long, value_name = "HOW", default_value = "add-columns", value_parser = evolve)]
+    pub(crate) evolve: Evolve,
     /// The length of a time window
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "1h", value_parser = millis)]
     pub(crate) window: u64,
@@ -163,6 +167,7 @@ impl Args {
             .with_codec(self.codec)
             .with_copy_row_groups(!self.no_copy)
             .with_on_unsorted(self.unsorted)
+            .with_evolve(self.evolve)
     }
 
     pub(crate) fn control(&self) -> PathBuf {
@@ -238,4 +243,14 @@ fn local(text: &str) -> Result<PathBuf, String> {
 fn millis(text: &str) -> Result<u64, String> {
     let duration = humantime::parse_duration(text).map_err(|e| format!("{e}, such as 1h, 5m or 0s"))?;
     u64::try_from(duration.as_millis()).map_err(|e| e.to_string())
+}
+
+/// How tables follow the columns of new files.
+fn evolve(text: &str) -> Result<Evolve, String> {
+    match text {
+        "never" => Ok(Evolve::Never),
+        "add-columns" => Ok(Evolve::AddColumns),
+        "add-and-widen" => Ok(Evolve::AddAndWiden),
+        _ => Err("never, add-columns or add-and-widen".to_owned()),
+    }
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use crate::merge::is_sortable;
 use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
-use crate::schema::{Caster, drift, is_typed, unify};
+use crate::schema::{Caster, TableColumns, drift, is_typed, unify};
 use crate::sink::TableSink;
 
 /// What is known of the columns of a file.
@@ -32,13 +32,13 @@ pub(super) struct Chosen {
 /// types tell, and it has every column of the sort order: without one its order could not be checked.
 pub(super) fn columns(
     sink: &dyn TableSink,
-    table: Option<&SchemaRef>,
+    table: Option<&TableColumns>,
     order: &[SortField],
     source: &SchemaRef,
     rows: u64,
 ) -> Columns {
     let fitting = || {
-        let schema = sink.canonical_schema(source, table.map(AsRef::as_ref))?;
+        let schema = sink.canonical_schema(source, table.map(|table| table.schema.as_ref()))?;
         can_be_sorted(&schema, order)?;
         Caster::new(source, &schema)?;
         Ok(schema)
@@ -49,20 +49,20 @@ pub(super) fn columns(
     }
 }
 
-/// Chooses the schema of a plan: that of the `table`, or one made of those of the files.
+/// Chooses the schema of a plan: one made of that of the `table`, if there is one, and those of the files.
 ///
 /// A file without rows has no say while there are others, and fits whatever these say: there is nothing in it
 /// that could be lost. Where there are only such files and no table, they make one as any others do.
-pub(super) fn choose(table: Option<&SchemaRef>, order: &[SortField], files: &[Columns]) -> Chosen {
+pub(super) fn choose(table: Option<&TableColumns>, order: &[SortField], files: &[Columns]) -> Chosen {
     let (with_rows, without): (Vec<_>, Vec<_>) = files.iter().enumerate().partition(|(_, file)| file.has_rows);
     let mut chosen = chosen_from(table, &with_rows);
     if chosen.schema.is_some() || without.is_empty() {
         return chosen;
     }
     if let Some(table) = table
-        && can_be_sorted(table, order).is_ok()
+        && can_be_sorted(&table.schema, order).is_ok()
     {
-        chosen.schema = Some(Arc::clone(table));
+        chosen.schema = Some(Arc::clone(&table.schema));
         return chosen;
     }
     let empty = chosen_from(table, &without);
@@ -73,7 +73,7 @@ pub(super) fn choose(table: Option<&SchemaRef>, order: &[SortField], files: &[Co
     chosen
 }
 
-fn chosen_from(table: Option<&SchemaRef>, files: &[(usize, &Columns)]) -> Chosen {
+fn chosen_from(table: Option<&TableColumns>, files: &[(usize, &Columns)]) -> Chosen {
     let mut chosen = Chosen::default();
     let mut candidates = Vec::with_capacity(files.len());
     for (index, file) in files {

@@ -19,7 +19,7 @@ use crate::options::OnReplaced;
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::head;
-use crate::schema::{SharedSchemas, strip_metadata};
+use crate::schema::{SharedSchemas, TableColumns, strip_metadata};
 use crate::sink::TableState;
 use crate::time::Timestamp;
 use crate::window::PlanDraft;
@@ -107,13 +107,18 @@ impl LaneWork {
     pub(crate) async fn plan(&mut self, draft: PlanDraft, table: &TableState) -> Result<Option<Plan>, LaneError> {
         let taken = taken_sources(&self.register, draft.window.start, self.manifest.adopted).await?;
         let files = self.within_limit(draft.files).await?;
-        let table = table.table.as_ref().map(|info| &info.schema);
-        let candidates = self.read(files, &taken, draft.window.start, table).await?;
-        let (mut candidates, schema) = self.choose_schema(candidates, table);
+        let evolve = self.shared.options.evolve;
+        let table = table.table.as_ref().map(|info| TableColumns {
+            schema: Arc::clone(&info.schema),
+            evolve,
+            evolution: info.evolution.clone(),
+        });
+        let candidates = self.read(files, &taken, draft.window.start, table.as_ref()).await?;
+        let (mut candidates, schema) = self.choose_schema(candidates, table.as_ref());
         let Some(schema) = schema else { return Ok(None) };
         let layout = self
             .sink
-            .prepare(self.manifest.lane, &schema)
+            .prepare(self.manifest.lane, &schema, evolve)
             .await
             .map_err(table_error)?;
         candidates.sort_by(|a, b| a.file.order().cmp(&b.file.order()));
@@ -129,6 +134,7 @@ impl LaneWork {
             sources: candidates.into_iter().map(planned).collect(),
             schema: strip_metadata(&layout.schema),
             sort_order: self.manifest.sort_order.clone(),
+            evolve,
         }))
     }
 
@@ -152,7 +158,7 @@ impl LaneWork {
         files: Vec<SourceFile>,
         taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
         start: Timestamp,
-        table: Option<&SchemaRef>,
+        table: Option<&TableColumns>,
     ) -> Result<Vec<Candidate>, LaneError> {
         let shared = Arc::clone(&self.shared);
         let reads: Vec<_> = files.into_iter().map(|file| look_into(&shared, file).boxed()).collect();
@@ -207,7 +213,7 @@ impl LaneWork {
         mut file: SourceFile,
         told: Told,
         taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
-        table: Option<&SchemaRef>,
+        table: Option<&TableColumns>,
     ) -> Option<Candidate> {
         file.etag = Some(told.etag.clone());
         file.size = told.size;
@@ -275,7 +281,7 @@ impl LaneWork {
     fn choose_schema(
         &mut self,
         candidates: Vec<Candidate>,
-        table: Option<&SchemaRef>,
+        table: Option<&TableColumns>,
     ) -> (Vec<Candidate>, Option<SchemaRef>) {
         let columns: Vec<_> = candidates.iter().map(|candidate| candidate.columns.clone()).collect();
         let mut chosen = choose(table, &self.manifest.sort_order, &columns);

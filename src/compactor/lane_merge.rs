@@ -38,7 +38,7 @@ impl LaneWork {
     pub(super) async fn outputs_there(&mut self, plan: &Plan, files: &[DataFile]) -> Result<bool, LaneError> {
         let layout = self
             .sink
-            .prepare(self.manifest.lane, &plan.schema)
+            .prepare(self.manifest.lane, &plan.schema, plan.evolve)
             .await
             .map_err(table_error)?;
         let there = attempts::all_there(&layout, files).await?;
@@ -74,7 +74,7 @@ impl LaneWork {
         }));
         let layout = self
             .sink
-            .prepare(self.manifest.lane, &plan.schema)
+            .prepare(self.manifest.lane, &plan.schema, plan.evolve)
             .await
             .map_err(table_error)?;
         if let Some(attempt) = memory.uploaded {

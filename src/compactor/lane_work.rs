@@ -160,8 +160,12 @@ impl LaneWork {
                 Merged::Elsewhere => return Ok(()),
                 Merged::Files(attempt, files) => {
                     let outputs = files.iter().map(OutputFile::from).collect();
-                    let schema = Arc::clone(&plan.schema);
-                    (attempt, TableChange::Append { schema, files }, outputs, Vec::new())
+                    let append = TableChange::Append {
+                        schema: Arc::clone(&plan.schema),
+                        evolve: plan.evolve,
+                        files,
+                    };
+                    (attempt, append, outputs, Vec::new())
                 }
                 Merged::Void(bad) => {
                     let schema = Arc::clone(&plan.schema);

@@ -64,10 +64,10 @@ impl Upkeep {
         let Some((seq, _)) = self.register.plans().next_back() else {
             return Ok(());
         };
-        let schema = self.register.load_plan(seq).await?.schema;
+        let plan = self.register.load_plan(seq).await?;
         let layout = self
             .sink
-            .prepare(self.register.lane(), &schema)
+            .prepare(self.register.lane(), &plan.schema, plan.evolve)
             .await
             .map_err(table_error)?;
         let older_than = self.now - self.shared.options.orphan_min_age_ms;

@@ -12,17 +12,18 @@ use uuid::Uuid;
 use super::action::{Action, Add, CommitInfo, DomainMetadata, decode_path, encode_path};
 use super::create::new_table;
 use super::error::{invalid, unsupported};
+use super::evolve::evolved;
 use super::gate::check_append;
 use super::marker;
 use super::options::DeltaOptions;
-use super::schema::fit_columns;
+use super::schema::{fit_columns, parse_schema};
 use super::snapshot::Snapshot;
 use super::stats::file_stats;
 use super::stats_columns::StatsColumns;
 use crate::data_file::DataFile;
 use crate::error::{Error, Result};
 use crate::ids::LaneId;
-use crate::sink::{Entry, LanesInTable, Marker, Outcome, OutputFile, Settled, TableChange, TableCommit};
+use crate::sink::{Entry, LanesInTable, Marker, OutputFile, Settled, TableChange, TableCommit};
 
 /// Makes the next commit of a Delta table: state and change in, bytes and their place out.
 ///
@@ -36,7 +37,7 @@ use crate::sink::{Entry, LanesInTable, Marker, Outcome, OutputFile, Settled, Tab
 /// use firnline::arrow::datatypes::{DataType, Field, Schema};
 /// use firnline::delta::{DeltaCommitBuilder, DeltaCommitStep, DeltaOptions};
 /// use firnline::object_store::path::Path;
-/// use firnline::{AttemptId, DataFile, LaneId, PlanHash, Seq, TableChange, TableCommit, Timestamp};
+/// use firnline::{AttemptId, DataFile, Evolve, LaneId, PlanHash, Seq, TableChange, TableCommit, Timestamp};
 ///
 /// let commit = TableCommit {
 ///     lane: LaneId::from_u128(1),
@@ -49,6 +50,7 @@ use crate::sink::{Entry, LanesInTable, Marker, Outcome, OutputFile, Settled, Tab
 ///     sort_order: vec![],
 ///     change: TableChange::Append {
 ///         schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
+///         evolve: Evolve::default(),
 ///         files: vec![DataFile {
 ///             path: "tables/users/data/a.parquet".into(),
 ///             size: 1_024,
@@ -217,11 +219,16 @@ impl DeltaCommitBuilder {
         let mut actions = Vec::with_capacity(files.len() + 8);
         let (table_schema, stats) = match (&self.base, schema) {
             (Some(base), Some(schema)) => {
+                let mut table_schema = base.schema().clone();
                 // A void adds nothing that would have to fit.
-                if commit.outcome() == Outcome::Data {
-                    fit_columns(base.schema(), schema)?;
+                if let TableChange::Append { evolve, .. } = &commit.change {
+                    if let Some(metadata) = evolved(base, schema, *evolve)? {
+                        table_schema = parse_schema(&metadata.schema_string)?;
+                        actions.push(Action::MetaData(metadata));
+                    }
+                    fit_columns(&table_schema, schema)?;
                 }
-                (base.schema().clone(), StatsColumns::of(base))
+                (table_schema, StatsColumns::of(base))
             }
             (Some(base), None) => (base.schema().clone(), StatsColumns::default()),
             (None, Some(schema)) => {

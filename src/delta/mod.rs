@@ -19,6 +19,7 @@ mod commit;
 mod confirm;
 mod create;
 mod error;
+mod evolve;
 mod gate;
 mod hint;
 mod log;

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::error::{LogError, invalid, unsupported};
 use crate::error::Result;
-use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of};
+use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of, map_parts};
+use crate::schema::{is_typed, is_wider};
 
 /// Column metadata that ask a writer to compute or to check values.
 const CONSTRAINTS: [&str; 5] = [
@@ -114,7 +115,8 @@ fn parse_type(value: &Value, path: &str) -> Result<DataType, LogError> {
     }
 }
 
-fn parse_primitive(name: &str) -> Option<DataType> {
+/// The type of this name.
+pub(super) fn parse_primitive(name: &str) -> Option<DataType> {
     Some(match name {
         "binary" => DataType::Binary,
         "boolean" => DataType::Boolean,
@@ -150,20 +152,21 @@ pub(super) fn schema_string(schema: &Schema) -> Result<String> {
 }
 
 fn encode_fields(fields: &Fields) -> Result<Vec<Value>> {
-    fields
-        .iter()
-        .map(|field| {
-            Ok(json!({
-                "name": field.name(),
-                "type": encode_type(field.data_type(), field.name())?,
-                "nullable": field.is_nullable(),
-                "metadata": Map::new(),
-            }))
-        })
-        .collect()
+    fields.iter().map(|field| encode_field(field)).collect()
 }
 
-fn encode_type(data_type: &DataType, column: &str) -> Result<Value> {
+/// A field of a `schemaString`, without metadata.
+pub(super) fn encode_field(field: &Field) -> Result<Value> {
+    Ok(json!({
+        "name": field.name(),
+        "type": encode_type(field.data_type(), field.name())?,
+        "nullable": field.is_nullable(),
+        "metadata": Map::new(),
+    }))
+}
+
+/// A type of a `schemaString`.
+pub(super) fn encode_type(data_type: &DataType, column: &str) -> Result<Value> {
     Ok(match data_type {
         DataType::Binary => json!("binary"),
         DataType::Boolean => json!("boolean"),
@@ -213,7 +216,8 @@ pub(super) fn has_timestamp_ntz(fields: &Fields) -> bool {
     fields.iter().any(|field| type_has_ntz(field.data_type()))
 }
 
-fn type_has_ntz(data_type: &DataType) -> bool {
+/// As [`has_timestamp_ntz`], of a type.
+pub(super) fn type_has_ntz(data_type: &DataType) -> bool {
     match data_type {
         DataType::Timestamp(_, None) => true,
         DataType::Struct(fields) => has_timestamp_ntz(fields),
@@ -229,93 +233,82 @@ pub(super) fn without_void(schema: &Schema) -> Schema {
 }
 
 /// The columns that files with `columns` have in a table with the schema `table`: in the table's order, of
-/// the table's types.
+/// the table's types. Columns that are missing at the top are left out, those below are there, for nulls.
 ///
 /// # Errors
 ///
 /// `Unsupported` naming the column that does not fit; a table is never changed here to make it fit.
 pub(super) fn fit_columns(table: &Schema, columns: &Schema) -> Result<SchemaRef> {
-    for column in columns.fields() {
-        if column.data_type() != &DataType::Null && table.field_with_name(column.name()).is_err() {
-            return Err(unsupported(format!(
-                "the table has no such column. column=`{}` type=`{}`",
-                column.name(),
-                column.data_type()
-            )));
-        }
-    }
-    let mut fields = Vec::new();
-    for field in table.fields() {
-        let column = columns.fields().iter().find(|c| c.name() == field.name());
-        let column = column.filter(|c| c.data_type() != &DataType::Null);
-        match column {
-            None if field.is_nullable() => {}
-            None => {
-                return Err(unsupported(format!(
-                    "a column that must not be null is missing. column=`{}`",
-                    field.name()
-                )));
-            }
-            Some(column) => {
-                if !same_type(field.data_type(), column.data_type()) {
-                    return Err(unsupported(format!(
-                        "column is of another type in the table. column=`{}` type=`{}` table=`{}`",
-                        field.name(),
-                        column.data_type(),
-                        field.data_type()
-                    )));
-                }
-                if !nulls_fit(field, column) {
-                    return Err(unsupported(format!(
-                        "column must not be null in the table. column=`{}`",
-                        field.name()
-                    )));
-                }
-                // What the files say of nulls is kept: they may hold fewer than the table allows.
-                fields.push(column.clone());
-            }
-        }
-    }
+    let fields = fit_fields(table.fields(), columns.fields(), "")?;
     if fields.is_empty() {
         return Err(invalid("no column to be stored"));
     }
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Whether two types are the same but for the names inside lists and maps, metadata and nulls.
-fn same_type(table: &DataType, column: &DataType) -> bool {
-    match (table, column) {
-        (DataType::Timestamp(a, table), DataType::Timestamp(b, column)) => {
-            a == b && table.is_some() == column.is_some()
-        }
-        (DataType::List(a), DataType::List(b)) => same_type(a.data_type(), b.data_type()),
-        (DataType::Map(a, _), DataType::Map(b, _)) => match (a.data_type(), b.data_type()) {
-            (DataType::Struct(a), DataType::Struct(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_type(a.data_type(), b.data_type()))
-            }
-            _ => false,
-        },
-        (DataType::Struct(a), DataType::Struct(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .zip(b)
-                    .all(|(a, b)| a.name() == b.name() && same_type(a.data_type(), b.data_type()))
-        }
-        _ => table == column,
+fn fit_fields(table: &Fields, columns: &Fields, path: &str) -> Result<Vec<FieldRef>> {
+    let stored = || columns.iter().filter(|column| is_typed(column));
+    if let Some(column) = stored().find(|column| table.find(column.name()).is_none()) {
+        return Err(unsupported(format!(
+            "the table has no such column. column=`{}` type=`{}`",
+            join(path, column.name()),
+            column.data_type()
+        )));
     }
+    let mut fields = Vec::new();
+    for field in table {
+        let path_of_field = join(path, field.name());
+        match stored().find(|column| column.name() == field.name()) {
+            Some(column) => fields.push(fit_field(field, column, &path_of_field)?),
+            None if !field.is_nullable() => {
+                return Err(unsupported(format!(
+                    "a column that must not be null is missing. column=`{path_of_field}`"
+                )));
+            }
+            None if path.is_empty() || !is_typed(field) => {}
+            None => fields.push(Arc::clone(field)),
+        }
+    }
+    Ok(fields)
 }
 
-fn nulls_fit(table: &Field, column: &Field) -> bool {
-    let inner = match (table.data_type(), column.data_type()) {
-        (DataType::List(a), DataType::List(b)) => nulls_fit(a, b),
-        (DataType::Map(a, _), DataType::Map(b, _)) => match (a.data_type(), b.data_type()) {
-            (DataType::Struct(a), DataType::Struct(b)) => a.iter().zip(b).all(|(a, b)| nulls_fit(a, b)),
-            _ => true,
-        },
-        (DataType::Struct(a), DataType::Struct(b)) => a.iter().zip(b).all(|(a, b)| nulls_fit(a, b)),
-        _ => true,
+fn fit_field(table: &FieldRef, column: &FieldRef, path: &str) -> Result<FieldRef> {
+    let other_type = || {
+        unsupported(format!(
+            "column is of another type in the table. column=`{path}` type=`{}` table=`{}`",
+            column.data_type(),
+            table.data_type()
+        ))
     };
-    inner && (table.is_nullable() || !column.is_nullable())
+    if column.is_nullable() && !table.is_nullable() {
+        return Err(unsupported(format!(
+            "column must not be null in the table. column=`{path}`"
+        )));
+    }
+    let data_type = match (table.data_type(), column.data_type()) {
+        (DataType::Struct(of_table), DataType::Struct(fields)) => {
+            DataType::Struct(fit_fields(of_table, fields, path)?.into())
+        }
+        (DataType::List(of_table), DataType::List(item)) => {
+            DataType::List(fit_field(of_table, item, &join(path, ELEMENT))?)
+        }
+        (DataType::Map(of_table, _), DataType::Map(entries, _)) => {
+            let (Some(of_table), Some((key, value))) = (map_parts(of_table), map_parts(entries)) else {
+                return Err(other_type());
+            };
+            map_of(
+                fit_field(of_table.0, key, &join(path, KEY))?,
+                fit_field(of_table.1, value, &join(path, VALUE))?,
+            )
+        }
+        // Whatever the zone is called.
+        (DataType::Timestamp(a, Some(_)), DataType::Timestamp(b, Some(_))) if a == b => column.data_type().clone(),
+        (of_table, found) if of_table == found => found.clone(),
+        (of_table, found) if is_wider(of_table, found) => of_table.clone(),
+        _ => return Err(other_type()),
+    };
+    // What the files say of nulls is kept: they may hold fewer than the table allows.
+    Ok(Arc::new(column.as_ref().clone().with_data_type(data_type)))
 }
 
 #[cfg(test)]
@@ -395,6 +388,20 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_are_narrower_than_the_tables_are_stored_in_its_types() {
+        let part = |name: &str, data_type: DataType| Field::new(name, data_type, true);
+        let of = |fields: Vec<Field>| Schema::new(vec![Field::new("s", DataType::Struct(fields.into()), true)]);
+        let table = of(vec![part("a", DataType::Int64), part("b", DataType::Utf8)]);
+        let fitted = fit_columns(&table, &of(vec![part("a", DataType::Int32)])).unwrap();
+        assert_eq!(*fitted, table);
+        let error = fit_columns(&table, &of(vec![part("c", DataType::Int32)])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the table has no such column. column=`s.c` type=`Int32`"
+        );
+    }
+
+    #[test]
     fn columns_that_do_not_fit_are_named() {
         let table = example();
         let check = |field: Field| {
@@ -402,8 +409,8 @@ mod tests {
             fit_columns(&table, &columns).unwrap_err().to_string()
         };
         assert_eq!(
-            check(Field::new("id", DataType::Int32, false)),
-            "column is of another type in the table. column=`id` type=`Int32` table=`Int64`"
+            check(Field::new("id", DataType::Utf8, false)),
+            "column is of another type in the table. column=`id` type=`Utf8` table=`Int64`"
         );
         assert_eq!(
             check(Field::new("id", DataType::Int64, true)),

@@ -17,15 +17,17 @@ use super::commit::{DeltaCommitBuilder, DeltaCommitFile, DeltaCommitStep, entry_
 use super::confirm::Walk;
 use super::create::new_table_schema;
 use super::error::{invalid, unsupported};
+use super::evolve::{evolution, evolved};
 use super::gate::check_append;
 use super::log::{Loaded, Log};
 use super::marker::entry_marker;
 use super::options::DeltaOptions;
 use super::parquet_stream::ParquetStream;
-use super::schema::fit_columns;
+use super::schema::{fit_columns, parse_schema};
 use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::LaneId;
+use crate::options::Evolve;
 use crate::quarantine::QuarantineReason;
 use crate::sink::{
     CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, TableCommit, TableInfo, TableLayout, TableSink,
@@ -302,6 +304,7 @@ impl TableSink for DeltaSink {
                 uuid: table.metadata().id.clone(),
                 version: table.version(),
                 schema: table.schema().clone(),
+                evolution: evolution(&table),
             }),
             decided,
             other_lanes: table.other_lanes(lane),
@@ -309,11 +312,15 @@ impl TableSink for DeltaSink {
         })
     }
 
-    async fn prepare(&self, _lane: LaneId, schema: &SchemaRef) -> Result<TableLayout> {
+    async fn prepare(&self, _lane: LaneId, schema: &SchemaRef, evolve: Evolve) -> Result<TableLayout> {
         let schema = match self.load().await? {
             Some(table) => {
                 check_append(&table, &self.options)?;
-                fit_columns(table.schema(), schema)?
+                let columns = match evolved(&table, schema, evolve)? {
+                    Some(metadata) => parse_schema(&metadata.schema_string)?,
+                    None => table.schema().clone(),
+                };
+                fit_columns(&columns, schema)?
             }
             None => {
                 self.check_place().await?;

@@ -11,6 +11,7 @@ use super::schema::{NestedField, Schema};
 use super::types::{ListType, MapType, PrimitiveType, StructType, Type};
 use crate::error::{Error, Result};
 use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of};
+use crate::schema::is_wider;
 
 /// Metadata key under which Arrow names a type that is more than its storage.
 pub(super) const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
@@ -87,7 +88,8 @@ pub fn new_schema(columns: &ArrowSchema) -> Result<Schema> {
     Ok(Schema::new(fields))
 }
 
-fn new_fields(fields: &Fields, path: &str, last_id: &mut i32) -> Result<Vec<NestedField>> {
+/// New fields with ids after `last_id`.
+pub(super) fn new_fields(fields: &Fields, path: &str, last_id: &mut i32) -> Result<Vec<NestedField>> {
     let stored: Vec<_> = fields
         .iter()
         .filter(|field| field.data_type() != &DataType::Null)
@@ -133,7 +135,7 @@ fn new_type(field: &Field, path: &str, last_id: &mut i32) -> Result<Type> {
             let value = new_field(value, VALUE, value_id, path, last_id)?;
             Type::Map(Box::new(MapType { key, value }))
         }
-        _ => Type::Primitive(primitive(field).ok_or_else(foreign)?),
+        data_type => Type::Primitive(primitive(data_type, is_uuid(field)).ok_or_else(foreign)?),
     })
 }
 
@@ -152,8 +154,9 @@ fn pair(entries: &Field) -> Option<(&FieldRef, &FieldRef)> {
     }
 }
 
-fn primitive(field: &Field) -> Option<PrimitiveType> {
-    Some(match field.data_type() {
+/// The type of a column that is not nested, if it is canonical.
+pub(super) fn primitive(data_type: &DataType, is_uuid: bool) -> Option<PrimitiveType> {
+    Some(match data_type {
         DataType::Boolean => PrimitiveType::Boolean,
         DataType::Int32 => PrimitiveType::Int,
         DataType::Int64 => PrimitiveType::Long,
@@ -171,7 +174,7 @@ fn primitive(field: &Field) -> Option<PrimitiveType> {
         DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => PrimitiveType::TimestamptzNs,
         DataType::Utf8 => PrimitiveType::String,
         DataType::Binary => PrimitiveType::Binary,
-        DataType::FixedSizeBinary(_) if is_uuid(field) => PrimitiveType::Uuid,
+        DataType::FixedSizeBinary(_) if is_uuid => PrimitiveType::Uuid,
         DataType::FixedSizeBinary(length) => PrimitiveType::Fixed(u64::try_from(*length).ok()?),
         _ => return None,
     })
@@ -235,16 +238,16 @@ fn fit(field: &NestedField, column: &Field, path: &str) -> Result<()> {
             fit(&map.key, &key.as_ref().clone().with_nullable(false), &join(path, KEY))?;
             fit(&map.value, value, &join(path, VALUE))
         }
-        (Type::Primitive(primitive), found) if same(&arrow_primitive(*primitive), found) => Ok(()),
+        (Type::Primitive(primitive), found) if fits(&arrow_primitive(*primitive), found) => Ok(()),
         _ => Err(other_type(field, column, path)),
     }
 }
 
-/// Whether two types are the same, whatever the zone is called.
-fn same(table: &DataType, found: &DataType) -> bool {
+/// Whether values of type `found` can be stored as the table's: it is the same, whatever the zone is called, or narrower.
+fn fits(table: &DataType, found: &DataType) -> bool {
     match (table, found) {
         (DataType::Timestamp(a, table), DataType::Timestamp(b, found)) => a == b && table.is_some() == found.is_some(),
-        _ => table == found,
+        _ => table == found || is_wider(table, found),
     }
 }
 

@@ -11,6 +11,7 @@ use super::arrow_schema::{fit_columns, new_schema};
 use super::catalog::{CatalogChange, CatalogTable};
 use super::datum::Datum;
 use super::error::invalid;
+use super::evolve::{Evolved, evolved};
 use super::files::Root;
 use super::gate::check_append;
 use super::manifest::{ManifestDataFile, ManifestHeader, ManifestReader, ManifestWriter};
@@ -54,7 +55,7 @@ use crate::time::Timestamp;
 ///     CatalogTable, IcebergCommitBuilder, IcebergCommitStep, IcebergOptions, TableMetadata,
 /// };
 /// use firnline::object_store::path::Path;
-/// use firnline::{AttemptId, DataFile, LaneId, PlanHash, Seq, TableChange, TableCommit, Timestamp};
+/// use firnline::{AttemptId, DataFile, Evolve, LaneId, PlanHash, Seq, TableChange, TableCommit, Timestamp};
 ///
 /// let commit = TableCommit {
 ///     lane: LaneId::from_u128(1),
@@ -67,6 +68,7 @@ use crate::time::Timestamp;
 ///     sort_order: vec![],
 ///     change: TableChange::Append {
 ///         schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
+///         evolve: Evolve::default(),
 ///         files: vec![DataFile {
 ///             path: "tables/users/data/a.parquet".into(),
 ///             size: 1_024,
@@ -197,6 +199,13 @@ impl IcebergCommitBuilder {
             return Ok(step);
         }
         check_append(table)?;
+        let evolved = match &commit.change {
+            TableChange::Append { schema, evolve, .. } => evolved(table, schema, *evolve, commit.now)?,
+            TableChange::Adopt { .. } | TableChange::Void { .. } => None,
+        };
+        let table = evolved
+            .as_ref()
+            .map_or_else(|| table.as_ref(), |evolved| &evolved.table);
         let files = commit.files();
         let partitioner = SpecPartitioner::of(table)?;
         if let Some(reason) = misfit(table, partitioner.as_ref(), &commit.change)? {
@@ -253,7 +262,7 @@ impl IcebergCommitBuilder {
                 version: naming.id.cast_unsigned(),
                 outputs: files.iter().map(OutputFile::from).collect(),
             },
-            change: change(base, commit, new)?,
+            change: change(base, commit, evolved, new)?,
         })))
     }
 
@@ -308,8 +317,14 @@ impl IcebergCommitBuilder {
     }
 }
 
-/// The change of the metadata that adds a snapshot and moves marker and reference with it.
-fn change(base: &CatalogTable, commit: &TableCommit, snapshot: Snapshot) -> Result<CatalogChange> {
+/// The change of the metadata that adds a snapshot and moves marker and reference with it, and the schema if that is
+/// another one.
+fn change(
+    base: &CatalogTable,
+    commit: &TableCommit,
+    evolved: Option<Evolved>,
+    snapshot: Snapshot,
+) -> Result<CatalogChange> {
     let table = &base.metadata;
     let mut properties = BTreeMap::new();
     // A lane that has been adopted before keeps its marker.
@@ -344,14 +359,19 @@ fn change(base: &CatalogTable, commit: &TableCommit, snapshot: Snapshot) -> Resu
             .cloned()
             .unwrap_or_else(|| SnapshotRef::branch(snapshot.snapshot_id))
     };
-    let updates = vec![
+    let mut updates = Vec::new();
+    if let Some(evolved) = evolved {
+        requirements.extend(evolved.requirements);
+        updates.extend(evolved.updates);
+    }
+    updates.extend([
         TableUpdate::AddSnapshot { snapshot },
         TableUpdate::SetSnapshotRef {
             ref_name: MAIN_BRANCH.to_owned(),
             reference,
         },
         TableUpdate::SetProperties { updates: properties },
-    ];
+    ]);
     Ok(CatalogChange {
         base: base.clone(),
         requirements,
@@ -380,7 +400,7 @@ fn misfit(
     partitioner: Option<&SpecPartitioner>,
     change: &TableChange,
 ) -> Result<Option<String>> {
-    let TableChange::Append { schema, files } = change else {
+    let TableChange::Append { schema, files, .. } = change else {
         return Ok(None);
     };
     fit_columns(table.schema(), schema)?;

@@ -22,6 +22,7 @@ mod commit;
 mod confirm;
 mod datum;
 mod error;
+mod evolve;
 mod files;
 mod gate;
 mod manifest;

@@ -114,6 +114,17 @@ impl Schema {
         found
     }
 
+    /// The paths of the fields with these ids.
+    pub(super) fn paths_of(&self, ids: &BTreeSet<i32>) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        walk(&self.fields, "", &mut |field, path| {
+            if ids.contains(&field.id) {
+                found.insert(path.to_owned());
+            }
+        });
+        found
+    }
+
     /// Whether both have the same columns: all but the id of the schema.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.fields == other.fields && self.identifier_field_ids == other.identifier_field_ids

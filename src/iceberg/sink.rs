@@ -15,6 +15,7 @@ use super::catalog::{Catalog, CatalogOutcome, CatalogTable};
 use super::commit::{IcebergCommit, IcebergCommitBuilder, IcebergCommitStep};
 use super::confirm::{entry_snapshot, is_in_history};
 use super::error::invalid;
+use super::evolve::{evolution, evolved};
 use super::files::{Root, TableFiles};
 use super::gate::check_append;
 use super::manifest::{EntryStatus, ManifestReader};
@@ -27,7 +28,7 @@ use super::snapshot::Snapshot;
 use super::version::FormatVersion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{LaneId, Randomness, SystemRandomness};
-use crate::options::SortField;
+use crate::options::{Evolve, SortField};
 use crate::partitioning::Partitioner;
 use crate::quarantine::QuarantineReason;
 use crate::schema::strip_metadata;
@@ -312,6 +313,7 @@ impl TableSink for IcebergSink {
                 uuid: table.uuid().unwrap_or_default().to_owned(),
                 version: table.current_snapshot().map_or(0, |s| s.snapshot_id.cast_unsigned()),
                 schema: strip_metadata(&arrow_schema(table.schema())),
+                evolution: evolution(table),
             }),
             decided,
             other_lanes: marker::other_lanes(properties, lane),
@@ -325,7 +327,7 @@ impl TableSink for IcebergSink {
     /// Where the catalog [assigns ids](Catalog::assigns_ids), a table that is not there yet is created first, without
     /// rows, and its ids are read back: files are written with those. It stays if nothing is ever committed to it. One
     /// that such a catalog has at another location than this sink's is refused as `Invalid`.
-    async fn prepare(&self, _lane: LaneId, schema: &SchemaRef) -> Result<TableLayout> {
+    async fn prepare(&self, _lane: LaneId, schema: &SchemaRef, evolve: Evolve) -> Result<TableLayout> {
         let mut table = self.load().await?;
         match &table {
             Some(table) => self.read_list(&table.metadata).await?,
@@ -339,9 +341,10 @@ impl TableSink for IcebergSink {
         }
         let (columns, partitioner) = match table {
             Some(table) => {
-                fit_columns(table.metadata.schema(), schema)?;
-                let partitioner = SpecPartitioner::of(&table.metadata)?;
-                (arrow_schema(table.metadata.schema()), partitioner)
+                let evolved = evolved(&table.metadata, schema, evolve, table.metadata.last_updated())?;
+                let table = evolved.map_or(table.metadata, |evolved| Arc::new(evolved.table));
+                fit_columns(table.schema(), schema)?;
+                (arrow_schema(table.schema()), SpecPartitioner::of(&table)?)
             }
             None => {
                 self.new_version()?;

@@ -97,8 +97,10 @@ mod tests {
     use super::*;
     use crate::ids::{AttemptId, HashPrefix, LaneId};
     use crate::naming::Namespace;
+    use crate::options::Evolve;
     use crate::place::Place;
     use crate::plan::{Plan, Window};
+    use crate::schema::Evolution;
     use crate::sink::{Decision, Outcome, TableInfo};
     use crate::time::Timestamp;
 
@@ -125,6 +127,7 @@ mod tests {
                     sources: Vec::new(),
                     schema: Arc::new(Schema::empty()),
                     sort_order: Vec::new(),
+                    evolve: Evolve::Never,
                 };
                 register.put_plan(&plan).await.unwrap();
             }
@@ -158,6 +161,7 @@ mod tests {
             uuid: "t".to_owned(),
             version: 5,
             schema: Arc::new(Schema::empty()),
+            evolution: Evolution::default(),
         };
         let marker = Marker {
             seq,

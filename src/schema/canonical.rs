@@ -4,27 +4,15 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
+pub(crate) use super::names::{ELEMENT, KEY, VALUE, join};
 use crate::quarantine::QuarantineReason;
 
-/// Parts of lists and maps (parquet-format, "Nested Types").
-pub(crate) const ELEMENT: &str = "element";
-pub(crate) const KEY: &str = "key";
-pub(crate) const VALUE: &str = "value";
 /// Name of the pairs of a map.
 pub(crate) const KEY_VALUE: &str = "key_value";
 /// Time zone of every instant in a table.
 pub(crate) const UTC: &str = "UTC";
 /// Readers recurse; deeper nesting than this is nobody's data.
 const MAX_DEPTH: usize = 64;
-
-/// The path of a part of a column.
-pub(crate) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
-}
 
 /// A map of these.
 pub(crate) fn map_of(key: FieldRef, value: FieldRef) -> DataType {

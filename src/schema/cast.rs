@@ -134,6 +134,7 @@ fn step(column: &str, from: &DataType, to: &DataType) -> Result<Step, Quarantine
         }
         (T::Time64(TimeUnit::Nanosecond), T::Time64(TimeUnit::Microsecond)) => Step::NanosToMicros(to.clone()),
         (T::Date64, T::Date32) => Step::MillisToDate,
+        (T::Date32, T::Timestamp(unit, None)) => Step::DateToMidnight(*unit),
         _ if is_lossless(from, to) => Step::Kernel(to.clone()),
         _ => return refused(),
     };

@@ -3,6 +3,9 @@
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) mod canonical;
 mod cast;
+mod evolution;
+mod join;
+mod names;
 mod normalize;
 mod shared;
 mod step;
@@ -10,6 +13,9 @@ mod typed;
 mod unify;
 
 pub(crate) use cast::Caster;
+pub use evolution::{Evolution, TableColumns};
+#[cfg(any(feature = "delta", feature = "iceberg"))]
+pub(crate) use join::is_wider;
 pub use normalize::{from_parquet, strip_metadata};
 pub(crate) use shared::SharedSchemas;
 pub(crate) use typed::is_typed;

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, is_null};
 use arrow::datatypes::{
-    DataType, Date64Type, FieldRef, Fields, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
+    DataType, Date32Type, Date64Type, FieldRef, Fields, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
@@ -29,6 +29,8 @@ pub(super) enum Step {
     Map(Box<Self>, Box<Self>, FieldRef, bool),
     /// Milliseconds of a day must be zero.
     MillisToDate,
+    /// The first instant of the day, which must be within the range of the unit.
+    DateToMidnight(TimeUnit),
     /// Nanoseconds must be whole microseconds.
     NanosToMicros(DataType),
     /// Nothing but nulls.
@@ -69,6 +71,17 @@ impl Step {
                     return Err(lossy(column, array, row, &DataType::Date32));
                 }
                 kernel(column, array, &DataType::Date32)
+            }
+            Self::DateToMidnight(unit) => {
+                let to = DataType::Timestamp(*unit, None);
+                let days = array
+                    .as_primitive_opt::<Date32Type>()
+                    .ok_or_else(|| unexpected(array))?;
+                let most = i64::MAX / units_in_a_day(*unit);
+                if let Some(row) = find(days.iter().map(|day| day.map(i64::from)), |day| day.abs() > most) {
+                    return Err(lossy(column, array, row, &to));
+                }
+                kernel(column, array, &to)
             }
             Self::List(step, field) => {
                 let list = array.as_list_opt::<i32>().ok_or_else(|| unexpected(array))?;
@@ -111,6 +124,16 @@ impl Step {
                 Ok(Arc::new(array.map_err(broken)?))
             }
         }
+    }
+}
+
+fn units_in_a_day(unit: TimeUnit) -> i64 {
+    const SECONDS: i64 = 86_400;
+    match unit {
+        TimeUnit::Second => SECONDS,
+        TimeUnit::Millisecond => SECONDS * 1_000,
+        TimeUnit::Microsecond => SECONDS * 1_000_000,
+        TimeUnit::Nanosecond => SECONDS * 1_000_000_000,
     }
 }
 

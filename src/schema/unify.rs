@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
+use super::evolution::TableColumns;
+use super::join::joined;
+use super::names::{ELEMENT, KEY, VALUE, join};
 use super::typed::{is_typed, typed_fields, untyped};
+use crate::options::Evolve;
 use crate::quarantine::QuarantineReason;
 
 /// The schema of a plan, and the sources that do not fit it.
@@ -19,40 +23,31 @@ pub struct Unified {
 
 /// Finds one schema for `sources`, whose types are already those of the table's format.
 ///
-/// Columns are matched by name; their order is free. With a `table`, its schema is the outcome, and a source
-/// may lack nullable columns, but have no others. Without one, the columns are united in the order in which
-/// they first appear; of two sources that contradict each other the first wins; a column is nullable if it is so
-/// in any source, or missing in any: that a column is required in one source is no reason to refuse another that
-/// lacks it, since null stands for what is missing and no value is lost. A column that must not be null in the
-/// `table` is another matter: a source that lacks it is rejected. A nullable source column for a required column
-/// is let through: whoever merges must check that it holds no null.
+/// Columns are matched by name, at every level; their order is free. They are united in the order in which they first
+/// appear, those of the `table` first. Of two sources that contradict each other the first wins, and the table always
+/// does. Types of one kind unite in the one that holds all values of both (`Int32` and `Int64`, `Float32` and
+/// `Float64`, decimals, a date and a timestamp without zone); any others contradict each other.
+///
+/// A column is nullable if it is so in any source, or missing in any: that a column is required in one source is no
+/// reason to refuse another that lacks it, since null stands for what is missing and no value is lost.
+///
+/// A table's columns follow those of the files as far as its owner, its settings and its format let them
+/// ([`TableColumns`]). A source for which more than that would have to change is rejected. Where a column stays
+/// required, a source that lacks it is rejected, and a nullable one is let through: whoever merges must check that it
+/// holds no null.
 ///
 /// A column or struct field of Arrow's type `Null` says nothing: it is as good as missing, whatever type others
 /// give it, and left out if none does. Lists and maps of `Null` take the items' type from others too; a source
 /// whose items nobody gives a type is rejected, since their number cannot be stored without one.
-pub fn unify(table: Option<&SchemaRef>, sources: &[SchemaRef]) -> Unified {
+pub fn unify(table: Option<&TableColumns>, sources: &[SchemaRef]) -> Unified {
     let mut rejected = BTreeMap::new();
     for (index, source) in sources.iter().enumerate() {
         if let Some(reason) = duplicate(source) {
             rejected.insert(index, reason);
         }
     }
-    let schema = match table {
-        Some(table) => {
-            for (index, source) in sources.iter().enumerate() {
-                if !rejected.contains_key(&index)
-                    && let Err(reason) = fits_table(table, source)
-                {
-                    rejected.insert(index, reason);
-                }
-            }
-            Arc::clone(table)
-        }
-        None => {
-            let sources: Vec<_> = sources.iter().map(|source| typed_fields(source.fields())).collect();
-            unite(&sources, &mut rejected)
-        }
-    };
+    let sources: Vec<_> = sources.iter().map(|source| typed_fields(source.fields())).collect();
+    let schema = Uniting { table }.all(&sources, &mut rejected);
     Unified {
         schema,
         rejected: rejected.into_iter().collect(),
@@ -79,22 +74,6 @@ fn duplicate_of(fields: &Fields) -> Option<QuarantineReason> {
     })
 }
 
-fn fits_table(table: &Schema, source: &Schema) -> Result<(), QuarantineReason> {
-    for field in source.fields().iter().filter(|field| is_typed(field)) {
-        let Ok(target) = table.field_with_name(field.name()) else {
-            let found = field.data_type().to_string();
-            return Err(drift(field.name(), found, "absent", "column not in the table"));
-        };
-        fits(target.name(), target.data_type(), field.data_type())?;
-    }
-    for target in table.fields() {
-        if !target.is_nullable() {
-            required(target, source)?;
-        }
-    }
-    Ok(())
-}
-
 /// That a column which must not be null is there.
 pub(super) fn required(target: &Field, source: &Schema) -> Result<(), QuarantineReason> {
     let found = source.field_with_name(target.name()).ok();
@@ -102,70 +81,218 @@ pub(super) fn required(target: &Field, source: &Schema) -> Result<(), Quarantine
         return Ok(());
     }
     let found = found.map_or_else(|| "absent".to_owned(), |field| field.data_type().to_string());
-    let expected = target.data_type().to_string();
-    Err(drift(target.name(), found, expected, "required column missing"))
+    Err(missing(target.name(), target, found))
 }
 
-/// The columns of all sources that do not contradict an earlier one; those sources that do are `rejected`.
-fn unite(sources: &[Fields], rejected: &mut BTreeMap<usize, QuarantineReason>) -> SchemaRef {
-    loop {
-        let mut columns: Vec<Field> = Vec::new();
-        let mut accepted = Vec::new();
-        let mut contradicting = Vec::new();
-        for (index, source) in sources.iter().enumerate() {
-            if rejected.contains_key(&index) {
+fn missing(column: &str, target: &Field, found: impl Into<String>) -> QuarantineReason {
+    drift(column, found, target.data_type().to_string(), "required column missing")
+}
+
+/// Unites columns, whose table may be there already.
+struct Uniting<'a> {
+    table: Option<&'a TableColumns>,
+}
+
+impl Uniting<'_> {
+    /// The columns of the table and of all sources that do not contradict it or an earlier one; those sources that do
+    /// are `rejected`.
+    fn all(&self, sources: &[Fields], rejected: &mut BTreeMap<usize, QuarantineReason>) -> SchemaRef {
+        let table = self.table.map(|table| table.schema.fields());
+        loop {
+            let mut columns: Vec<FieldRef> = table.into_iter().flatten().cloned().collect();
+            let mut accepted = Vec::new();
+            let mut contradicting = Vec::new();
+            for (index, source) in sources.iter().enumerate() {
+                if rejected.contains_key(&index) {
+                    continue;
+                }
+                let is_first = table.is_none() && accepted.is_empty();
+                match self.fields("", &columns, source, table, is_first) {
+                    Ok(united) => {
+                        columns = united;
+                        accepted.push((index, source));
+                    }
+                    Err(reason) => contradicting.push((index, reason)),
+                }
+            }
+            // What one source says nothing of is only wrong where no other source did either.
+            let unknown = untyped(columns.iter().map(AsRef::as_ref));
+            let culprits: Vec<_> = accepted
+                .iter()
+                .filter_map(|(index, source)| {
+                    let own = untyped(source.iter().map(AsRef::as_ref));
+                    let (column, data_type) = own.into_iter().find(|(column, _)| unknown.contains_key(column))?;
+                    let data_type = data_type.to_string();
+                    Some((*index, QuarantineReason::UnsupportedType { column, data_type }))
+                })
+                .collect();
+            if culprits.is_empty() {
+                rejected.extend(contradicting);
+                return Arc::new(Schema::new(columns));
+            }
+            // Without them, others may contradict nobody any more.
+            rejected.extend(culprits);
+        }
+    }
+
+    /// The fields at `path`: those `known`, of which the `table` has some, and those `found`, or why these contradict
+    /// them. What is `first` found is taken as it is.
+    fn fields(
+        &self,
+        path: &str,
+        known: &[FieldRef],
+        found: &Fields,
+        table: Option<&Fields>,
+        first: bool,
+    ) -> Result<Vec<FieldRef>, QuarantineReason> {
+        let of_table = |name: &str| table.and_then(|table| table.find(name)).map(|(_, field)| field);
+        let mut fields = Vec::with_capacity(known.len());
+        for field in known {
+            let column = join(path, field.name());
+            fields.push(match found.find(field.name()) {
+                Some((_, other)) => self.field(&column, field, other, of_table(field.name()))?,
+                None => self.without(&column, field, of_table(field.name()))?,
+            });
+        }
+        for field in found {
+            if known.iter().any(|known| known.name() == field.name()) {
                 continue;
             }
-            match extended(&columns, source) {
-                Ok(extended) => {
-                    columns = extended;
-                    accepted.push((index, source));
+            let column = join(path, field.name());
+            unlike(&column, field, known)?;
+            if table.is_some() {
+                self.check_addition(&column, field)?;
+            }
+            fields.push(if first { Arc::clone(field) } else { nullable(field) });
+        }
+        Ok(fields)
+    }
+
+    /// A field that a source lacks.
+    fn without(&self, column: &str, known: &FieldRef, table: Option<&FieldRef>) -> Result<FieldRef, QuarantineReason> {
+        if self.stays_required(column, table) {
+            return Err(missing(column, known, "absent"));
+        }
+        Ok(nullable(known))
+    }
+
+    fn field(
+        &self,
+        column: &str,
+        known: &FieldRef,
+        found: &FieldRef,
+        table: Option<&FieldRef>,
+    ) -> Result<FieldRef, QuarantineReason> {
+        let of_table = table.map(|table| table.data_type());
+        let data_type = self.data_type(column, known.data_type(), found.data_type(), of_table)?;
+        let is_nullable = known.is_nullable() || found.is_nullable() && !self.stays_required(column, table);
+        Ok(Arc::new(Field::new(known.name(), data_type, is_nullable)))
+    }
+
+    /// The type that holds both `known`, which the `table` may have, and `found`; names inside lists and maps are those
+    /// of `known`.
+    fn data_type(
+        &self,
+        column: &str,
+        known: &DataType,
+        found: &DataType,
+        table: Option<&DataType>,
+    ) -> Result<DataType, QuarantineReason> {
+        match (known, found) {
+            (DataType::List(a), DataType::List(b)) => {
+                let table = table.and_then(|table| match table {
+                    DataType::List(item) => Some(item),
+                    _ => None,
+                });
+                let item = self.field(&join(column, ELEMENT), a, b, table)?;
+                Ok(DataType::List(item))
+            }
+            (DataType::Map(a, sorted), DataType::Map(b, _)) => {
+                let (Some((a_key, a_value)), Some((b_key, b_value))) = (map_fields(a), map_fields(b)) else {
+                    return Err(mismatch(column, known, found));
+                };
+                let (key, value) = match table {
+                    Some(DataType::Map(entries, _)) => map_fields(entries).unzip(),
+                    _ => (None, None),
+                };
+                let path = join(column, KEY);
+                let united = self.field(&path, a_key, b_key, key)?;
+                if key.is_some_and(|key| key.data_type() != united.data_type()) {
+                    return Err(mismatch(&path, a_key.data_type(), b_key.data_type()));
                 }
-                Err(reason) => contradicting.push((index, reason)),
+                let pair = vec![united, self.field(&join(column, VALUE), a_value, b_value, value)?];
+                let entries = Field::new(a.name(), DataType::Struct(pair.into()), a.is_nullable());
+                Ok(DataType::Map(Arc::new(entries), *sorted))
+            }
+            (DataType::Struct(a), DataType::Struct(b)) => {
+                let table = table.and_then(|table| match table {
+                    DataType::Struct(fields) => Some(fields),
+                    _ => None,
+                });
+                Ok(DataType::Struct(self.fields(column, a, b, table, false)?.into()))
+            }
+            (known, DataType::Null) => Ok(known.clone()),
+            (DataType::Null, found) => {
+                if table.is_some() {
+                    self.check_addition(column, &Field::new(column, found.clone(), true))?;
+                }
+                Ok(found.clone())
+            }
+            _ => {
+                let joined = joined(known, found).ok_or_else(|| mismatch(column, known, found))?;
+                if let Some(table) = table.filter(|_| joined != *known) {
+                    self.check_widening(column, table, &joined)?;
+                }
+                Ok(joined)
             }
         }
-        // What one source says nothing of is only wrong where no other source did either.
-        let unknown = untyped(&columns);
-        let culprits: Vec<_> = accepted
-            .iter()
-            .filter_map(|(index, source)| {
-                let own = untyped(source.iter().map(AsRef::as_ref));
-                let (column, data_type) = own.into_iter().find(|(column, _)| unknown.contains_key(column))?;
-                let data_type = data_type.to_string();
-                Some((*index, QuarantineReason::UnsupportedType { column, data_type }))
-            })
-            .collect();
-        if culprits.is_empty() {
-            rejected.extend(contradicting);
-            let fields = columns.into_iter().map(|field| {
-                let missing = accepted.iter().any(|(_, source)| source.find(field.name()).is_none());
-                let nullable = field.is_nullable() || missing;
-                field.with_nullable(nullable)
-            });
-            return Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    }
+
+    fn stays_required(&self, column: &str, table: Option<&FieldRef>) -> bool {
+        let (Some(columns), Some(field)) = (self.table, table) else {
+            return false;
+        };
+        let is_fixed = columns.evolve != Evolve::AddAndWiden || columns.evolution.fixed.contains(column);
+        !field.is_nullable() && is_fixed
+    }
+
+    fn check_addition(&self, column: &str, field: &Field) -> Result<(), QuarantineReason> {
+        let Some(table) = self.table else { return Ok(()) };
+        let refused = |rule| Err(drift(column, field.data_type().to_string(), "absent", rule));
+        if table.evolve == Evolve::Never {
+            return refused("column not in the table");
         }
-        // Without them, others may contradict nobody any more.
-        rejected.extend(culprits);
+        if !holds_all(field.data_type(), table.evolution.adds) {
+            return refused("column not in the table, which cannot have one of this type");
+        }
+        Ok(())
+    }
+
+    fn check_widening(&self, column: &str, from: &DataType, to: &DataType) -> Result<(), QuarantineReason> {
+        let Some(table) = self.table else { return Ok(()) };
+        let refused = |rule| Err(drift(column, to.to_string(), from.to_string(), rule));
+        if table.evolve != Evolve::AddAndWiden {
+            return refused("type differs: the table's column is narrower");
+        }
+        if !(table.evolution.widens)(from, to) || table.evolution.fixed.contains(column) {
+            return refused("type differs: the table's column is narrower, and cannot be widened");
+        }
+        Ok(())
     }
 }
 
-/// `columns` widened by those of `source`, or why it contradicts them.
-fn extended(columns: &[Field], source: &Fields) -> Result<Vec<Field>, QuarantineReason> {
-    let mut columns = columns.to_vec();
-    for field in source {
-        if let Some(known) = columns.iter_mut().find(|known| known.name() == field.name()) {
-            let data_type = united(known.name(), known.data_type(), field.data_type())?;
-            *known = Field::new(known.name(), data_type, known.is_nullable() || field.is_nullable());
-            continue;
+/// Whether `holds` says so of a type and of all in it.
+fn holds_all(data_type: &DataType, holds: fn(&DataType) -> bool) -> bool {
+    holds(data_type)
+        && match data_type {
+            DataType::List(item) | DataType::Map(item, _) => holds_all(item.data_type(), holds),
+            DataType::Struct(fields) => fields.iter().all(|field| holds_all(field.data_type(), holds)),
+            _ => true,
         }
-        unlike(field.name(), field, columns.iter())?;
-        columns.push(field.as_ref().clone());
-    }
-    Ok(columns)
 }
 
 /// That none of the `others` is called like `field` but for the case, which readers do not tell apart.
-fn unlike<'a>(path: &str, field: &Field, others: impl Iterator<Item = &'a Field>) -> Result<(), QuarantineReason> {
+fn unlike(path: &str, field: &Field, others: &[FieldRef]) -> Result<(), QuarantineReason> {
     let lower = field.name().to_lowercase();
     for other in others {
         if other.name().to_lowercase() == lower {
@@ -174,84 +301,6 @@ fn unlike<'a>(path: &str, field: &Field, others: impl Iterator<Item = &'a Field>
         }
     }
     Ok(())
-}
-
-/// Whether a column of type `found` can be stored as `target`: equal but for names inside lists and maps and
-/// for what is nullable; nullable struct fields may be missing.
-fn fits(column: &str, target: &DataType, found: &DataType) -> Result<(), QuarantineReason> {
-    match (target, found) {
-        (DataType::List(a), DataType::List(b)) => fits(column, a.data_type(), b.data_type()),
-        (DataType::Map(a, _), DataType::Map(b, _)) => match (map_fields(a), map_fields(b)) {
-            (Some((a_key, a_value)), Some((b_key, b_value))) => {
-                fits(column, a_key.data_type(), b_key.data_type())?;
-                fits(column, a_value.data_type(), b_value.data_type())
-            }
-            _ => Err(mismatch(column, target, found)),
-        },
-        (DataType::Struct(a), DataType::Struct(b)) => {
-            for field in b.iter().filter(|field| is_typed(field)) {
-                let (_, wanted) = a.find(field.name()).ok_or_else(|| mismatch(column, target, found))?;
-                fits(
-                    &format!("{column}.{}", field.name()),
-                    wanted.data_type(),
-                    field.data_type(),
-                )?;
-            }
-            for wanted in a {
-                if !wanted.is_nullable() && !b.find(wanted.name()).is_some_and(|(_, field)| is_typed(field)) {
-                    return Err(mismatch(column, target, found));
-                }
-            }
-            Ok(())
-        }
-        // The items of a list or a map.
-        (_, DataType::Null) => Ok(()),
-        (a, b) if a == b => Ok(()),
-        _ => Err(mismatch(column, target, found)),
-    }
-}
-
-/// The type that holds both `first` and `second`; names inside lists and maps are those of `first`.
-fn united(column: &str, first: &DataType, second: &DataType) -> Result<DataType, QuarantineReason> {
-    match (first, second) {
-        (DataType::List(a), DataType::List(b)) => Ok(DataType::List(united_field(column, a, b)?)),
-        (DataType::Map(a, sorted), DataType::Map(b, _)) => match (map_fields(a), map_fields(b)) {
-            (Some((a_key, a_value)), Some((b_key, b_value))) => {
-                let pair = vec![
-                    united_field(column, a_key, b_key)?,
-                    united_field(column, a_value, b_value)?,
-                ];
-                let entries = Field::new(a.name(), DataType::Struct(pair.into()), a.is_nullable());
-                Ok(DataType::Map(Arc::new(entries), *sorted))
-            }
-            _ => Err(mismatch(column, first, second)),
-        },
-        (DataType::Struct(a), DataType::Struct(b)) => {
-            let mut fields: Vec<FieldRef> = Vec::new();
-            for field in a {
-                let child = format!("{column}.{}", field.name());
-                fields.push(match b.find(field.name()) {
-                    Some((_, other)) => united_field(&child, field, other)?,
-                    None => nullable(field),
-                });
-            }
-            for field in b.iter().filter(|field| a.find(field.name()).is_none()) {
-                let child = format!("{column}.{}", field.name());
-                unlike(&child, field, a.iter().map(AsRef::as_ref))?;
-                fields.push(nullable(field));
-            }
-            Ok(DataType::Struct(fields.into()))
-        }
-        (DataType::Null, known) | (known, DataType::Null) => Ok(known.clone()),
-        (a, b) if a == b => Ok(a.clone()),
-        _ => Err(mismatch(column, first, second)),
-    }
-}
-
-fn united_field(column: &str, first: &FieldRef, second: &FieldRef) -> Result<FieldRef, QuarantineReason> {
-    let data_type = united(column, first.data_type(), second.data_type())?;
-    let is_nullable = first.is_nullable() || second.is_nullable();
-    Ok(Arc::new(Field::new(first.name(), data_type, is_nullable)))
 }
 
 fn nullable(field: &FieldRef) -> FieldRef {
@@ -291,6 +340,7 @@ pub(crate) fn drift(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Evolution;
 
     fn schema(fields: &[(&str, DataType, bool)]) -> SchemaRef {
         let fields: Vec<Field> = fields
@@ -298,6 +348,17 @@ mod tests {
             .map(|(n, t, null)| Field::new(*n, t.clone(), *null))
             .collect();
         Arc::new(Schema::new(fields))
+    }
+
+    fn table(schema: &SchemaRef, evolve: Evolve) -> TableColumns {
+        TableColumns {
+            schema: Arc::clone(schema),
+            evolve,
+            evolution: Evolution {
+                widens: |_, _| true,
+                ..Evolution::default()
+            },
+        }
     }
 
     fn list(name: &str, item: DataType, nullable: bool) -> DataType {
@@ -346,31 +407,32 @@ mod tests {
 
     #[test]
     fn a_table_rejects_foreign_missing_required_and_other_types() {
-        let table = schema(&[("x", DataType::Int64, false), ("y", DataType::Utf8, true)]);
+        let columns = schema(&[("x", DataType::Int64, false), ("y", DataType::Utf8, true)]);
         let sources = [
             schema(&[("y", DataType::Utf8, false), ("x", DataType::Int64, true)]),
             schema(&[("x", DataType::Int64, false)]),
             schema(&[("y", DataType::Utf8, false)]),
             schema(&[("x", DataType::Int64, false), ("w", DataType::Utf8, false)]),
+            schema(&[("x", DataType::Utf8, false)]),
             schema(&[("x", DataType::Int32, false)]),
         ];
-        let unified = unify(Some(&table), &sources);
-        assert_eq!(unified.schema, table);
+        let unified = unify(Some(&table(&columns, Evolve::Never)), &sources);
+        assert_eq!(unified.schema, columns);
         assert_eq!(
             unified.rejected,
             vec![
                 (2, drift("x", "absent", "Int64", "required column missing")),
                 (3, drift("w", "Utf8", "absent", "column not in the table")),
-                (4, drift("x", "Int32", "Int64", "type differs")),
+                (4, drift("x", "Utf8", "Int64", "type differs")),
             ]
         );
     }
 
     #[test]
     fn lists_match_whatever_their_item_is_called() {
-        let table = schema(&[("l", list("element", DataType::Int64, true), true)]);
+        let columns = schema(&[("l", list("element", DataType::Int64, true), true)]);
         let source = schema(&[("l", list("item", DataType::Int64, false), true)]);
-        assert_eq!(unify(Some(&table), &[source]).rejected, vec![]);
+        assert_eq!(unify(Some(&table(&columns, Evolve::Never)), &[source]).rejected, vec![]);
         let a = schema(&[("l", list("element", DataType::Int64, false), true)]);
         let b = schema(&[("l", list("array", DataType::Int64, true), true)]);
         let expected = schema(&[("l", list("element", DataType::Int64, true), true)]);
@@ -395,8 +457,8 @@ mod tests {
             ("x", DataType::Utf8, true),
         ]);
         assert_eq!((unified.schema, unified.rejected), (expected, vec![]));
-        let unified = unify(Some(&b), &[a]);
-        let missing = drift("x", "Null", "Utf8", "required column missing");
+        let unified = unify(Some(&table(&b, Evolve::AddColumns)), &[a]);
+        let missing = drift("x", "absent", "Utf8", "required column missing");
         assert_eq!(unified.rejected, vec![(0, missing)]);
         assert_eq!(unify(None, &[all_null]).rejected.len(), 1, "two columns of one name");
     }
@@ -438,5 +500,90 @@ mod tests {
             Field::new("q", DataType::Utf8, true),
         ]);
         assert_eq!(unify(None, &[a, b]).schema, expected);
+    }
+
+    #[test]
+    fn types_of_a_kind_unite_in_the_wider_one_at_every_depth() {
+        let with = |number: DataType, amount: DataType| {
+            let part = Field::new("n", number.clone(), true);
+            schema(&[
+                ("n", number, true),
+                ("d", amount, true),
+                ("s", DataType::Struct(vec![part.clone()].into()), true),
+                ("l", list("element", DataType::Struct(vec![part].into()), true), true),
+            ])
+        };
+        let narrow = with(DataType::Int32, DataType::Decimal128(9, 2));
+        let wide = with(DataType::Int64, DataType::Decimal128(9, 4));
+        let both = with(DataType::Int64, DataType::Decimal128(11, 4));
+        for sources in [[Arc::clone(&narrow), Arc::clone(&wide)], [wide, narrow]] {
+            let unified = unify(None, &sources);
+            assert_eq!((unified.schema, unified.rejected), (Arc::clone(&both), vec![]));
+        }
+    }
+
+    #[test]
+    fn a_table_takes_new_columns_and_narrower_ones_where_columns_may_be_added() {
+        let part = |names: &[&str]| {
+            let fields = names.iter().map(|name| Field::new(*name, DataType::Int64, true));
+            DataType::Struct(fields.collect())
+        };
+        let columns = schema(&[("x", DataType::Int64, false), ("s", part(&["a"]), true)]);
+        let sources = [
+            schema(&[("x", DataType::Int32, true), ("y", DataType::Utf8, false)]),
+            schema(&[("x", DataType::Int64, false), ("s", part(&["b", "a"]), false)]),
+            schema(&[("x", DataType::Int64, false), ("y", DataType::Int8, false)]),
+        ];
+        let unified = unify(Some(&table(&columns, Evolve::AddColumns)), &sources);
+        let expected = schema(&[
+            ("x", DataType::Int64, false),
+            ("s", part(&["a", "b"]), true),
+            ("y", DataType::Utf8, true),
+        ]);
+        assert_eq!(unified.schema, expected);
+        assert_eq!(unified.rejected, vec![(2, drift("y", "Int8", "Utf8", "type differs"))]);
+    }
+
+    #[test]
+    fn a_table_is_widened_only_where_owner_and_format_let_it() {
+        let columns = schema(&[("x", DataType::Int32, false), ("f", DataType::Int32, false)]);
+        let source = schema(&[("x", DataType::Int64, true), ("f", DataType::Int32, false)]);
+        let mut table = table(&columns, Evolve::AddColumns);
+        let narrower = drift("x", "Int64", "Int32", "type differs: the table's column is narrower");
+        let unified = unify(Some(&table), &[Arc::clone(&source)]);
+        assert_eq!(
+            (unified.schema, unified.rejected),
+            (Arc::clone(&columns), vec![(0, narrower)])
+        );
+        table.evolve = Evolve::AddAndWiden;
+        let unified = unify(Some(&table), &[Arc::clone(&source)]);
+        assert_eq!((unified.schema, unified.rejected), (Arc::clone(&source), vec![]));
+        let lacking = schema(&[("x", DataType::Int64, true)]);
+        let unified = unify(Some(&table), std::slice::from_ref(&lacking));
+        let relaxed = schema(&[("x", DataType::Int64, true), ("f", DataType::Int32, true)]);
+        assert_eq!((unified.schema, unified.rejected), (relaxed, vec![]));
+        table.evolution.fixed.insert("f".to_owned());
+        let unified = unify(Some(&table), &[lacking]);
+        let required = drift("f", "absent", "Int32", "required column missing");
+        assert_eq!(unified.rejected, vec![(0, required)]);
+        table.evolution = Evolution::default();
+        let rule = "type differs: the table's column is narrower, and cannot be widened";
+        let unified = unify(Some(&table), &[source]);
+        assert_eq!(unified.rejected, vec![(0, drift("x", "Int64", "Int32", rule))]);
+    }
+
+    #[test]
+    fn a_new_column_has_only_types_that_the_table_can_have_at_any_depth() {
+        let columns = schema(&[("x", DataType::Int64, true)]);
+        let mut table = table(&columns, Evolve::AddColumns);
+        table.evolution.adds = |data_type| *data_type != DataType::Date32;
+        let dates = list("element", DataType::Date32, true);
+        let source = schema(&[("x", DataType::Int64, true), ("l", dates.clone(), true)]);
+        let rule = "column not in the table, which cannot have one of this type";
+        let unified = unify(Some(&table), &[source]);
+        assert_eq!(
+            unified.rejected,
+            vec![(0, drift("l", dates.to_string(), "absent", rule))]
+        );
     }
 }

@@ -21,9 +21,10 @@ use crate::data_file::DataFile;
 use crate::error::Result;
 use crate::ids::{AttemptId, HashPrefix, LaneId, PlanHash, Seq};
 use crate::naming::Namespace;
-use crate::options::SortField;
+use crate::options::{Evolve, SortField};
 use crate::partitioning::Partitioner;
 use crate::quarantine::QuarantineReason;
+use crate::schema::Evolution;
 use crate::time::Timestamp;
 
 #[cfg(any(feature = "delta", feature = "iceberg"))]
@@ -59,12 +60,13 @@ pub trait TableSink: fmt::Debug + Send + Sync + 'static {
     async fn decided(&self, lane: LaneId) -> Result<TableState>;
 
     /// Checks that files of `schema` can be committed, and says where they go. Writes nothing, but for an empty table
-    /// where only its creation tells under which ids its columns are to be written.
+    /// where only its creation tells under which ids its columns are to be written. What `evolve` allows the table
+    /// will have by then: the commit of the files changes its columns.
     ///
     /// # Errors
     ///
     /// `Unsupported` or `Invalid` naming what is wrong, before anything is uploaded.
-    async fn prepare(&self, lane: LaneId, schema: &SchemaRef) -> Result<TableLayout>;
+    async fn prepare(&self, lane: LaneId, schema: &SchemaRef, evolve: Evolve) -> Result<TableLayout>;
 
     /// Publishes an entry atomically: all of it or nothing, at most once per (lane, seq), and only onto a
     /// table whose marker is exactly `commit.base`.
@@ -175,6 +177,8 @@ pub struct TableInfo {
     pub version: u64,
     /// Its columns.
     pub schema: SchemaRef,
+    /// What may become of them.
+    pub evolution: Evolution,
 }
 
 /// The newest entry of a lane.
@@ -302,6 +306,8 @@ pub enum TableChange {
     Append {
         /// The columns of the files.
         schema: SchemaRef,
+        /// How far the table's columns may be changed to have them.
+        evolve: Evolve,
         /// The files; none when no source had a row.
         files: Vec<DataFile>,
     },

@@ -168,8 +168,13 @@ impl TableSink for PanickySink {
         self.0.decided(lane).await
     }
 
-    async fn prepare(&self, lane: LaneId, schema: &SchemaRef) -> firnline::Result<TableLayout> {
-        self.0.prepare(lane, schema).await
+    async fn prepare(
+        &self,
+        lane: LaneId,
+        schema: &SchemaRef,
+        evolve: firnline::Evolve,
+    ) -> firnline::Result<TableLayout> {
+        self.0.prepare(lane, schema, evolve).await
     }
 
     async fn commit(&self, commit: &TableCommit) -> firnline::Result<CommitOutcome> {

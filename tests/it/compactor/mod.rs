@@ -2,6 +2,7 @@
 
 mod damaged;
 mod doors;
+mod drift;
 mod grace;
 mod invoked;
 mod late;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{
-    ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use firnline::parquet::arrow::ArrowWriter;
 use firnline::{EventOutcome, ObjectEvent, ObjectEventKind, OnReplaced, Options, Seq};
@@ -563,7 +563,7 @@ fn a_column_of_another_kind_is_schema_drift_and_the_rest_is_committed() {
     let (set_aside, commits, _) = beside_good_ones(parquet_from(vec![
         ("ts", ts(&rows)),
         ("id", ids(&rows)),
-        ("n", Arc::new(Int32Array::from_iter_values(0..3))),
+        ("n", Arc::new(BooleanArray::from(vec![true, false, true]))),
     ]));
     assert_eq!(set_aside, [(bad_key(), "schemaDrift".to_owned())]);
     assert_eq!(commits, [(1, 0, 2, 40)]);

@@ -368,6 +368,7 @@ fn a_long_log_with_many_files_is_checkpointed_on_disk() {
         let files = (0..400).map(|n| file(&format!("s{seq}-{n}"), 1)).collect();
         let change = firnline::TableChange::Append {
             schema: schema(),
+            evolve: firnline::Evolve::Never,
             files,
         };
         let commit = commit(seq, change);

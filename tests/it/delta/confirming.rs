@@ -183,6 +183,7 @@ fn where_the_log_was_cleaned_one_file_of_two_is_not_enough_and_later_commits_cou
                 2,
                 TableChange::Append {
                     schema: schema(),
+                    evolve: firnline::Evolve::Never,
                     files,
                 },
             );

@@ -252,7 +252,7 @@ impl Appender {
 
     /// Writes the rows into a file where the sink wants it, and commits it as the next entry.
     fn append(&mut self, batch: &RecordBatch) {
-        let layout = block_on(self.sink.prepare(self.lane, &batch.schema())).unwrap();
+        let layout = block_on(self.sink.prepare(self.lane, &batch.schema(), firnline::Evolve::Never)).unwrap();
         let columns: Vec<_> = layout
             .schema
             .fields()
@@ -287,6 +287,7 @@ impl Appender {
         block_on(self.store.put(&path, PutPayload::from(bytes))).unwrap();
         self.commit(TableChange::Append {
             schema: layout.schema,
+            evolve: firnline::Evolve::Never,
             files: vec![file],
         });
     }
@@ -325,6 +326,7 @@ fn fill(mut table: Appender, rows: impl Fn(i64) -> RecordBatch) {
     table.commit(TableChange::Void { schema: schema.clone() });
     table.commit(TableChange::Append {
         schema,
+        evolve: firnline::Evolve::Never,
         files: Vec::new(),
     });
 }

@@ -162,6 +162,7 @@ fn a_void_spends_the_seq_and_differs_from_a_plan_without_rows() {
         2,
         TableChange::Append {
             schema: schema(),
+            evolve: firnline::Evolve::Never,
             files: Vec::new(),
         },
     );
@@ -256,6 +257,7 @@ fn an_adoption_needs_a_table_and_an_entry_needs_a_plan() {
         1,
         TableChange::Append {
             schema: schema(),
+            evolve: firnline::Evolve::Never,
             files: vec![firnline::DataFile {
                 path: "elsewhere/a.parquet".to_owned(),
                 ..file("a", 1)
@@ -357,10 +359,10 @@ fn files_are_prepared_in_the_order_of_the_table_under_its_root() {
     let reversed = Arc::new(firnline::arrow::datatypes::Schema::new(
         schema().fields().iter().rev().cloned().collect::<Vec<_>>(),
     ));
-    let layout = block_on(table.sink().prepare(LANE, &reversed)).unwrap();
+    let layout = block_on(table.sink().prepare(LANE, &reversed, firnline::Evolve::Never)).unwrap();
     assert_eq!(layout.schema, reversed);
     assert_eq!(layout.data_dir.as_ref(), "tables/users/data");
     table.committed(&append(1));
-    let layout = block_on(table.sink().prepare(LANE, &reversed)).unwrap();
+    let layout = block_on(table.sink().prepare(LANE, &reversed, firnline::Evolve::Never)).unwrap();
     assert_eq!(layout.schema, schema());
 }

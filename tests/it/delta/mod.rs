@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod confirming;
+mod evolving;
 mod faults;
 
 mod interop;

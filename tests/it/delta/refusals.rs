@@ -37,7 +37,10 @@ fn assert_refused(table: &TestTable, named: &str) {
         assert!(error.chain().contains(named), "{what}: {}", error.chain());
     };
     check("decided", block_on(table.sink().decided(LANE)).map(drop));
-    check("prepare", block_on(table.sink().prepare(LANE, &schema())).map(drop));
+    check(
+        "prepare",
+        block_on(table.sink().prepare(LANE, &schema(), firnline::Evolve::Never)).map(drop),
+    );
     check("append", block_on(table.sink().commit(&append(1))).map(drop));
     check("void", block_on(table.sink().commit(&void(1))).map(drop));
     check("checkpoint", block_on(table.sink().checkpoint(NOW)));
@@ -64,7 +67,7 @@ fn no_table_is_created_where_one_of_iceberg_lies() {
         .unwrap();
         let before = table.listing();
         for refused in [
-            block_on(table.sink().prepare(LANE, &schema())).map(drop),
+            block_on(table.sink().prepare(LANE, &schema(), firnline::Evolve::Never)).map(drop),
             block_on(table.sink().commit(&append(1))).map(drop),
             block_on(table.sink().commit(&void(1))).map(drop),
         ] {
@@ -175,6 +178,7 @@ fn commits_carry_times_and_row_ids_where_the_table_keeps_them() {
         1,
         TableChange::Append {
             schema: schema(),
+            evolve: firnline::Evolve::Never,
             files: vec![file("a", 5), file("b", 3)],
         },
     );
@@ -214,7 +218,7 @@ fn columns_that_no_table_can_hold_are_refused_before_a_table_is_made() {
     let sink = table.sink();
     let prepare = |field: Field| {
         let schema = Arc::new(Schema::new(vec![field]));
-        block_on(sink.prepare(LANE, &schema)).map(|layout| layout.schema)
+        block_on(sink.prepare(LANE, &schema, firnline::Evolve::Never)).map(|layout| layout.schema)
     };
     let error = prepare(Field::new("a b", DataType::Int64, true)).unwrap_err();
     assert!(error.to_string().contains("column name not allowed"), "{error}");
@@ -261,7 +265,14 @@ fn times_without_zone_get_the_protocol_that_they_need() {
     )]));
     let table = TestTable::new();
     let files = vec![file("a", 1)];
-    table.committed(&commit(1, TableChange::Append { schema, files }));
+    table.committed(&commit(
+        1,
+        TableChange::Append {
+            schema,
+            evolve: firnline::Evolve::Never,
+            files,
+        },
+    ));
     assert_eq!(
         table.actions(0)[1]["protocol"],
         json!({"minReaderVersion": 3, "minWriterVersion": 7,

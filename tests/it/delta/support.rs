@@ -82,6 +82,7 @@ pub(super) fn append(seq: u64) -> TableCommit {
         seq,
         TableChange::Append {
             schema: schema(),
+            evolve: firnline::Evolve::Never,
             files,
         },
     )

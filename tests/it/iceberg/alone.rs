@@ -74,6 +74,7 @@ fn commit(seq: u64, files: Vec<DataFile>) -> TableCommit {
         sort_order: vec![SortField::ascending("id")],
         change: TableChange::Append {
             schema: rows(&[]).schema(),
+            evolve: firnline::Evolve::Never,
             files,
         },
     }

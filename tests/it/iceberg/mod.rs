@@ -1,6 +1,7 @@
 //! Iceberg tables.
 
 mod alone;
+mod evolving;
 mod manifests;
 mod metadata;
 mod nanoseconds;

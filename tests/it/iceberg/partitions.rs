@@ -153,7 +153,9 @@ fn rows() -> RecordBatch {
 
 impl World {
     async fn prepare(&self) -> firnline::Result<TableLayout> {
-        self.sink.prepare(LaneId::from_u128(7), &rows().schema()).await
+        self.sink
+            .prepare(LaneId::from_u128(7), &rows().schema(), firnline::Evolve::Never)
+            .await
     }
 
     /// Merges the rows into files of the layout.
@@ -179,6 +181,7 @@ impl World {
     async fn commit(&self, files: Vec<DataFile>) -> CommitOutcome {
         let change = TableChange::Append {
             schema: rows().schema(),
+            evolve: firnline::Evolve::Never,
             files,
         };
         let commit = TableCommit {
@@ -337,7 +340,10 @@ fn a_transform_that_is_not_known_is_refused_by_name_before_anything_is_uploaded(
             LOCATION,
             IcebergOptions::default(),
         );
-        let error = fresh.prepare(LaneId::from_u128(7), &rows().schema()).await.unwrap_err();
+        let error = fresh
+            .prepare(LaneId::from_u128(7), &rows().schema(), firnline::Evolve::Never)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("geohash[4]"), "{error}");
     });

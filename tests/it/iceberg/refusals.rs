@@ -28,7 +28,13 @@ async fn assert_refused(store: &Store, named: &str) {
         assert!(error.chain().contains(named), "{what}: {}", error.chain());
     };
     check("decided", sink(store).decided(LANE).await.map(drop));
-    check("prepare", sink(store).prepare(LANE, &columns()).await.map(drop));
+    check(
+        "prepare",
+        sink(store)
+            .prepare(LANE, &columns(), firnline::Evolve::Never)
+            .await
+            .map(drop),
+    );
     check("append", sink(store).commit(&append(1)).await.map(drop));
     check("void", sink(store).commit(&void(1)).await.map(drop));
     assert_eq!(listing(store).await, before);
@@ -89,7 +95,10 @@ fn no_table_is_created_where_one_of_delta_lies() {
             put(&store, &format!("users/_delta_log/{object}"), "{}").await;
             let before = listing(&store).await;
             for refused in [
-                sink(&store).prepare(LANE, &columns()).await.map(drop),
+                sink(&store)
+                    .prepare(LANE, &columns(), firnline::Evolve::Never)
+                    .await
+                    .map(drop),
                 sink(&store).commit(&append(1)).await.map(drop),
                 sink(&store).commit(&void(1)).await.map(drop),
             ] {
@@ -116,7 +125,7 @@ fn a_table_that_is_there_is_not_asked_for_another_again() {
         let sink = sink(&store);
         assert!(matches!(sink.commit(&append(1)).await, Ok(CommitOutcome::Committed(_))));
         let before = faults.log().len();
-        sink.prepare(LANE, &columns()).await.unwrap();
+        sink.prepare(LANE, &columns(), firnline::Evolve::Never).await.unwrap();
         assert!(matches!(sink.commit(&append(2)).await, Ok(CommitOutcome::Committed(_))));
         let log = faults.log();
         assert!(
@@ -148,13 +157,19 @@ fn a_manifest_list_that_cannot_be_read_is_noticed_before_anything_is_uploaded() 
         for damaged in [whole.slice(..whole.len() - 20), whole.slice(..0), "[]".into()] {
             put(&store, &list, damaged).await;
             let before = listing(&store).await;
-            let error = sink(&store).prepare(LANE, &columns()).await.unwrap_err();
+            let error = sink(&store)
+                .prepare(LANE, &columns(), firnline::Evolve::Never)
+                .await
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.chain().contains(&list), "{}", error.chain());
             assert_eq!(listing(&store).await, before);
         }
         put(&store, &list, whole).await;
-        sink(&store).prepare(LANE, &columns()).await.unwrap();
+        sink(&store)
+            .prepare(LANE, &columns(), firnline::Evolve::Never)
+            .await
+            .unwrap();
     });
 }
 
@@ -165,7 +180,10 @@ fn a_manifest_list_that_is_gone_is_noticed_before_anything_is_uploaded() {
         firnline::object_store::ObjectStoreExt::delete(&store, &list.as_str().into())
             .await
             .unwrap();
-        let error = sink(&store).prepare(LANE, &columns()).await.unwrap_err();
+        let error = sink(&store)
+            .prepare(LANE, &columns(), firnline::Evolve::Never)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains(&list), "{error}");
     });
@@ -186,12 +204,12 @@ fn the_manifest_list_is_read_once_for_a_plan() {
         };
         let sink = sink(&store);
         for _ in 0..3 {
-            sink.prepare(LANE, &columns()).await.unwrap();
+            sink.prepare(LANE, &columns(), firnline::Evolve::Never).await.unwrap();
         }
         assert!(matches!(sink.commit(&append(2)).await, Ok(CommitOutcome::Committed(_))));
         assert_eq!(reads(&list), 1);
         // The next snapshot has another.
-        sink.prepare(LANE, &columns()).await.unwrap();
+        sink.prepare(LANE, &columns(), firnline::Evolve::Never).await.unwrap();
         let table = catalog(&store).load().await.unwrap().unwrap().metadata;
         let next = table.current_snapshot().unwrap().manifest_list.clone().unwrap();
         assert_eq!(reads(next.strip_prefix("mem://tables/").unwrap()), 1);

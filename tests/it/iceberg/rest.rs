@@ -167,9 +167,14 @@ fn a_table_that_the_catalog_puts_elsewhere_is_refused_before_anything_is_written
     let schema = server::schema_of(&parquet_of(&[(1, "a".to_owned(), 1)]));
     let tables = rig.tables();
     let lane = LaneId::from_u128(1);
-    let layout = block_on(tables.sink(LOCATION).prepare(lane, &schema)).unwrap();
+    let layout = block_on(tables.sink(LOCATION).prepare(lane, &schema, firnline::Evolve::Never)).unwrap();
     assert_eq!(layout.data_dir, Path::from("users/data"));
-    let error = block_on(tables.sink("mem://other/users").prepare(lane, &schema)).unwrap_err();
+    let error = block_on(
+        tables
+            .sink("mem://other/users")
+            .prepare(lane, &schema, firnline::Evolve::Never),
+    )
+    .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(
         error.to_string(),
@@ -235,6 +240,6 @@ fn the_order_of_rows_is_declared_only_when_it_was_named() {
         .tables()
         .sink(LOCATION)
         .with_sort_order(vec![SortField::ascending("gone")]);
-    block_on(sink.prepare(LaneId::from_u128(1), &schema)).unwrap();
+    block_on(sink.prepare(LaneId::from_u128(1), &schema, firnline::Evolve::Never)).unwrap();
     assert!(rig.server.is_unsorted());
 }

@@ -94,7 +94,14 @@ pub(super) fn append(seq: u64) -> TableCommit {
         partition: None,
     };
     let (schema, files) = (columns(), vec![file]);
-    commit(seq, TableChange::Append { schema, files })
+    commit(
+        seq,
+        TableChange::Append {
+            schema,
+            evolve: firnline::Evolve::Never,
+            files,
+        },
+    )
 }
 
 pub(super) fn void(seq: u64) -> TableCommit {

@@ -1,0 +1,183 @@
+//! The schema of a table, changed to be that of new files (Delta protocol, "Schema Serialization Format", "Type
+//! Widening"). Pure.
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use serde_json::{Map, Value, json};
+
+use super::action::Metadata;
+use super::error::LogError;
+use super::schema::{encode_field, encode_type, parse_primitive, type_has_ntz};
+use super::snapshot::Snapshot;
+use crate::error::Result;
+use crate::options::Evolve;
+use crate::schema::canonical::{ELEMENT, VALUE, join, map_parts};
+use crate::schema::{Evolution, is_typed, is_wider};
+
+/// Feature without which no column has a time without zone.
+const NTZ: &str = "timestampNtz";
+/// Feature without which no column is widened, and the property that asks for it.
+const WIDENING: &str = "typeWidening";
+const ENABLE_WIDENING: &str = "delta.enableTypeWidening";
+/// What a widened column was before.
+const TYPE_CHANGES: &str = "delta.typeChanges";
+
+/// What may become of the columns of a table. A feature that the table has not is never added to it: it would shut
+/// readers out.
+pub(super) fn evolution(table: &Snapshot) -> Evolution {
+    let has_ntz = table.protocol().lists_writer_feature(NTZ);
+    let widens = table.protocol().lists_writer_feature(WIDENING) && table.metadata().flag(ENABLE_WIDENING);
+    Evolution {
+        adds: if has_ntz {
+            |_| true
+        } else {
+            |data_type| !type_has_ntz(data_type)
+        },
+        widens: match (widens, has_ntz) {
+            (false, _) => |_, _| false,
+            (true, false) => |from, to| is_wider(to, from) && !type_has_ntz(to),
+            (true, true) => |from, to| is_wider(to, from),
+        },
+        ..Evolution::default()
+    }
+}
+
+/// What the metadata of a table become so that it has `columns`, as far as `evolve` lets it; `None`: it has them, or
+/// never will.
+pub(super) fn evolved(table: &Snapshot, columns: &Schema, evolve: Evolve) -> Result<Option<Metadata>> {
+    if evolve == Evolve::Never {
+        return Ok(None);
+    }
+    let text = &table.metadata().schema_string;
+    let mut schema: Value = serde_json::from_str(text).map_err(|e| LogError::Schema {
+        rule: e.to_string(),
+        column: String::new(),
+    })?;
+    let change = Change {
+        evolution: evolution(table),
+        widens: evolve == Evolve::AddAndWiden,
+    };
+    let is_changed = change.fields(&mut schema, columns.fields())?;
+    Ok(is_changed.then(|| Metadata {
+        schema_string: schema.to_string(),
+        ..table.metadata().clone()
+    }))
+}
+
+/// Changes schemas, and says whether it did. What cannot be changed is left: whoever compares will find it.
+struct Change {
+    evolution: Evolution,
+    widens: bool,
+}
+
+/// A type that a part of a column had, and the one that it has now.
+struct TypeChange {
+    /// Inside of the column, empty for the column itself.
+    path: String,
+    from: Value,
+    to: Value,
+}
+
+impl Change {
+    fn fields(&self, of: &mut Value, columns: &Fields) -> Result<bool> {
+        let Some(fields) = of.get_mut("fields").and_then(Value::as_array_mut) else {
+            return Ok(false);
+        };
+        let mut is_changed = false;
+        for column in columns.iter().filter(|column| is_typed(column)) {
+            let name = |field: &Value| field.get("name").and_then(Value::as_str) == Some(column.name());
+            match fields.iter_mut().find(|field| name(field)) {
+                Some(field) => is_changed |= self.field(field, column)?,
+                None if (self.evolution.adds)(column.data_type()) => {
+                    fields.push(encode_field(&column.as_ref().clone().with_nullable(true))?);
+                    is_changed = true;
+                }
+                None => {}
+            }
+        }
+        Ok(is_changed)
+    }
+
+    fn field(&self, field: &mut Value, column: &FieldRef) -> Result<bool> {
+        let mut changes = Vec::new();
+        let is_other = self.data_type(field, "type", column.data_type(), "", &mut changes)?;
+        if !changes.is_empty()
+            && let Some(field) = field.as_object_mut()
+        {
+            note(field, changes);
+        }
+        Ok(self.nulls(field, "nullable", column) || is_other)
+    }
+
+    fn data_type(
+        &self,
+        of: &mut Value,
+        key: &str,
+        column: &DataType,
+        path: &str,
+        changes: &mut Vec<TypeChange>,
+    ) -> Result<bool> {
+        let Some(known) = of.get_mut(key) else {
+            return Ok(false);
+        };
+        let from = known.as_str().and_then(parse_primitive);
+        if from == Some(DataType::Null) && (self.evolution.adds)(column) {
+            *known = encode_type(column, path)?;
+            return Ok(true);
+        }
+        match column {
+            DataType::Struct(fields) => self.fields(known, fields),
+            DataType::List(item) => {
+                let item_path = join(path, ELEMENT);
+                let is_other = self.data_type(known, "elementType", item.data_type(), &item_path, changes)?;
+                Ok(self.nulls(known, "containsNull", item) || is_other)
+            }
+            // Keys stay as they are.
+            DataType::Map(entries, _) => {
+                let Some((_, value)) = map_parts(entries) else {
+                    return Ok(false);
+                };
+                let is_other = self.data_type(known, "valueType", value.data_type(), &join(path, VALUE), changes)?;
+                Ok(self.nulls(known, "valueContainsNull", value) || is_other)
+            }
+            _ => {
+                let widens = from.is_some_and(|from| self.widens && (self.evolution.widens)(&from, column));
+                if widens {
+                    let to = encode_type(column, path)?;
+                    let from = std::mem::replace(known, to.clone());
+                    let path = path.to_owned();
+                    changes.push(TypeChange { path, from, to });
+                }
+                Ok(widens)
+            }
+        }
+    }
+
+    /// Lets a part be null that may be so in `column`.
+    fn nulls(&self, of: &mut Value, flag: &str, column: &Field) -> bool {
+        let is_required = of.get(flag).and_then(Value::as_bool) == Some(false);
+        let is_changed = self.widens && is_required && column.is_nullable();
+        if is_changed && let Some(of) = of.as_object_mut() {
+            of.insert(flag.to_owned(), Value::Bool(true));
+        }
+        is_changed
+    }
+}
+
+/// Notes in the metadata of a field what it was before.
+fn note(field: &mut Map<String, Value>, changes: Vec<TypeChange>) {
+    let metadata = field.entry("metadata").or_insert_with(|| json!({}));
+    let Some(metadata) = metadata.as_object_mut() else {
+        return;
+    };
+    let known = metadata.entry(TYPE_CHANGES).or_insert_with(|| json!([]));
+    let Some(known) = known.as_array_mut() else { return };
+    known.extend(changes.into_iter().map(|TypeChange { path, from, to }| {
+        let mut change = json!({"fromType": from, "toType": to});
+        if !path.is_empty()
+            && let Some(change) = change.as_object_mut()
+        {
+            change.insert("fieldPath".to_owned(), Value::String(path));
+        }
+        change
+    }));
+}

@@ -1,0 +1,40 @@
+//! What may become of the columns of a table that is there.
+
+use std::collections::BTreeSet;
+
+use arrow::datatypes::{DataType, SchemaRef};
+
+use crate::options::Evolve;
+
+/// What the format and the settings of a table let become of its columns, without its files being written anew.
+#[derive(Clone, Debug)]
+pub struct Evolution {
+    /// Whether a new column may have this type, or have it at any depth.
+    pub adds: fn(&DataType) -> bool,
+    /// Whether a column of the first type may become one of the second, which holds all its values.
+    pub widens: fn(&DataType, &DataType) -> bool,
+    /// Columns, by path (`id`, `address.zip`, `tags.element`), that keep type and nullability.
+    pub fixed: BTreeSet<String>,
+}
+
+impl Default for Evolution {
+    /// Columns of any type are added, none is widened.
+    fn default() -> Self {
+        Self {
+            adds: |_| true,
+            widens: |_, _| false,
+            fixed: BTreeSet::new(),
+        }
+    }
+}
+
+/// The columns of a table, and how they may follow those of files.
+#[derive(Clone, Debug)]
+pub struct TableColumns {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// What its owner allows.
+    pub evolve: Evolve,
+    /// What the table allows.
+    pub evolution: Evolution,
+}
