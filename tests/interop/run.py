@@ -62,6 +62,7 @@ class Host:
     """A bucket, a place for tables, and the command that compacts one into the other."""
 
     format = "delta"
+    min_files = 2
 
     def __init__(self, home, release):
         self.bucket, self.tables, self.control = home / "bucket", home / "tables", home / "control"
@@ -76,7 +77,8 @@ class Host:
         arguments = [
             *("--bucket", str(self.bucket), "--prefix", "data/", "--tables", str(self.tables)),
             *("--control", str(self.control), "--format", self.format, "--sort-key", sort_key),
-            *("--window", "1h", "--min-files", "2", "--max-wait", "5m", "--now", now, "--once", "--json", *options),
+            *("--window", "1h", "--min-files", str(self.min_files), "--max-wait", "5m", "--now", now),
+            *("--once", "--json", *options),
         ]
         done = subprocess.run(self.command + arguments, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode != expect:
