@@ -1,10 +1,11 @@
 //! Which partition a row belongs to, whatever the table's format: asked by the merge, answered by the sink.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Fields, Float32Type, Float64Type, Int32Type, Int64Type,
+    DataType, Date32Type, Decimal128Type, Fields, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
 };
 
@@ -39,6 +40,12 @@ pub trait Partitioner: fmt::Debug + Send + Sync + 'static {
     ///
     /// A wrong answer costs files, never rows: those of a field that follows are finished when its value changes.
     fn follows(&self, field: usize, column: &str) -> bool;
+
+    /// Whether files have the top-level column `column`. One that has the same value in all rows of a file may be left
+    /// to what the table says of the file, where its format does so.
+    fn keeps(&self, _column: &str) -> bool {
+        true
+    }
 }
 
 /// The value in a partition column; `None` is null.
@@ -84,10 +91,20 @@ fn number<T: ArrowPrimitiveType>(column: &dyn Array, row: usize) -> T::Native {
     column.as_primitive::<T>().value(row)
 }
 
+/// The columns that files have, of those of merged rows.
+pub(crate) fn stored(schema: &SchemaRef, partitioner: Option<&dyn Partitioner>) -> SchemaRef {
+    let Some(partitioner) = partitioner else {
+        return Arc::clone(schema);
+    };
+    let fields = schema.fields().iter().filter(|field| partitioner.keeps(field.name()));
+    Arc::new(Schema::new_with_metadata(
+        fields.cloned().collect::<Fields>(),
+        schema.metadata().clone(),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{
         BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float64Array, Int32Array,
         Int64Array, ListArray, NullArray, StringArray, TimestampMicrosecondArray,

@@ -1,6 +1,7 @@
 //! From a table's state and a change to the bytes of the next commit. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use super::evolve::evolved;
 use super::gate::check_append;
 use super::marker;
 use super::options::DeltaOptions;
+use super::partitioner::ColumnPartitioner;
 use super::schema::{fit_columns, parse_schema};
 use super::snapshot::Snapshot;
 use super::stats::file_stats;
@@ -23,6 +25,7 @@ use super::stats_columns::StatsColumns;
 use crate::data_file::DataFile;
 use crate::error::{Error, Result};
 use crate::ids::LaneId;
+use crate::partitioning::{Partitioner, stored};
 use crate::sink::{Entry, LanesInTable, Marker, OutputFile, Settled, TableChange, TableCommit};
 
 /// Makes the next commit of a Delta table: state and change in, bytes and their place out.
@@ -89,6 +92,11 @@ pub enum DeltaCommitStep {
     Diverged {
         /// The marker.
         found: Option<Marker>,
+    },
+    /// The files were written for other partitions than the table has: they have to be written again.
+    Outdated {
+        /// What does not fit.
+        reason: String,
     },
     /// Put this, if nothing is there.
     Put(DeltaCommitFile),
@@ -188,6 +196,9 @@ impl DeltaCommitBuilder {
                 return Ok(step);
             }
             check_append(base, &self.options)?;
+            if let Some(reason) = outdated(base, commit.files())? {
+                return Ok(DeltaCommitStep::Outdated { reason });
+            }
         } else if commit.base.is_some() && !matches!(commit.change, TableChange::Adopt { .. }) {
             return Ok(DeltaCommitStep::Diverged { found: None });
         }
@@ -286,7 +297,18 @@ impl DeltaCommitBuilder {
     fn adds(&self, commit: &TableCommit, files: &[DataFile], table: &Schema, stats: &StatsColumns) -> Result<Vec<Add>> {
         let mut seen = BTreeSet::new();
         let mut adds = Vec::with_capacity(files.len());
+        let base = self.base.as_ref();
+        let partitioner = base.map(|base| ColumnPartitioner::of(base.metadata(), base.schema()));
+        let partitioner = partitioner.transpose()?.flatten();
+        let table = stored(
+            &Arc::new(table.clone()),
+            partitioner.as_ref().map(|p| p as &dyn Partitioner),
+        );
         for file in files {
+            let partition_values = match (&partitioner, &file.partition) {
+                (Some(partitioner), Some(partition)) => partitioner.texts(partition)?.into_iter().collect(),
+                _ => BTreeMap::new(),
+            };
             let relative = relative_path(&self.root, &file.path)?;
             if !seen.insert(relative) {
                 return Err(invalid(format!("data file named twice. path=`{}`", file.path)));
@@ -296,7 +318,8 @@ impl DeltaCommitBuilder {
                 size: signed("size of a data file", file.size)?,
                 modification_time: commit.now.as_millis(),
                 data_change: true,
-                stats: Some(file_stats(file, table, stats)?),
+                partition_values,
+                stats: Some(file_stats(file, &table, stats)?),
                 tags: Some(tags(commit)),
                 ..Add::default()
             });
@@ -346,7 +369,12 @@ impl DeltaCommitBuilder {
         };
         put("timestamp", json!(commit.now.as_millis()));
         put("operation", json!("WRITE"));
-        put("operationParameters", json!({"mode": "Append", "partitionBy": "[]"}));
+        let partition_by = self.base.as_ref().map(|base| &base.metadata().partition_columns);
+        let partition_by = json!(partition_by.unwrap_or(&Vec::new())).to_string();
+        put(
+            "operationParameters",
+            json!({"mode": "Append", "partitionBy": partition_by}),
+        );
         put("isBlindAppend", json!(true));
         put("isolationLevel", json!("Serializable"));
         put(
@@ -377,6 +405,21 @@ impl DeltaCommitBuilder {
         put("tags", json!(labels));
         CommitInfo(info)
     }
+}
+
+/// Why files cannot be added to a table that is partitioned in another way than they are.
+fn outdated(base: &Snapshot, files: &[DataFile]) -> Result<Option<String>> {
+    let partitioner = ColumnPartitioner::of(base.metadata(), base.schema())?;
+    let wanted = partitioner.as_ref().map(Partitioner::id);
+    let spec = |file: &DataFile| file.partition.as_ref().map(|partition| partition.spec.clone());
+    let other = files.iter().find(|file| spec(file).as_deref() != wanted);
+    Ok(other.map(|file| {
+        let found = spec(file);
+        format!(
+            "file is of other partitions than the table. file=`{}` partitions=`{found:?}` table=`{wanted:?}`",
+            file.path
+        )
+    }))
 }
 
 /// Where the commit of a version lies.

@@ -37,7 +37,8 @@ pub(super) fn evolution(table: &Snapshot) -> Evolution {
             (true, false) => |from, to| is_wider(to, from) && !type_has_ntz(to),
             (true, true) => |from, to| is_wider(to, from),
         },
-        ..Evolution::default()
+        // What they were in older files must be the same in newer ones.
+        fixed: table.metadata().partition_columns.iter().cloned().collect(),
     }
 }
 
@@ -56,7 +57,7 @@ pub(super) fn evolved(table: &Snapshot, columns: &Schema, evolve: Evolve) -> Res
         evolution: evolution(table),
         widens: evolve == Evolve::AddAndWiden,
     };
-    let is_changed = change.fields(&mut schema, columns.fields())?;
+    let is_changed = change.fields(&mut schema, columns.fields(), "")?;
     Ok(is_changed.then(|| Metadata {
         schema_string: schema.to_string(),
         ..table.metadata().clone()
@@ -78,7 +79,8 @@ struct TypeChange {
 }
 
 impl Change {
-    fn fields(&self, of: &mut Value, columns: &Fields) -> Result<bool> {
+    /// Of a struct at `path`.
+    fn fields(&self, of: &mut Value, columns: &Fields, path: &str) -> Result<bool> {
         let Some(fields) = of.get_mut("fields").and_then(Value::as_array_mut) else {
             return Ok(false);
         };
@@ -86,7 +88,7 @@ impl Change {
         for column in columns.iter().filter(|column| is_typed(column)) {
             let name = |field: &Value| field.get("name").and_then(Value::as_str) == Some(column.name());
             match fields.iter_mut().find(|field| name(field)) {
-                Some(field) => is_changed |= self.field(field, column)?,
+                Some(field) => is_changed |= self.field(field, column, &join(path, column.name()))?,
                 None if (self.evolution.adds)(column.data_type()) => {
                     fields.push(encode_field(&column.as_ref().clone().with_nullable(true))?);
                     is_changed = true;
@@ -97,9 +99,12 @@ impl Change {
         Ok(is_changed)
     }
 
-    fn field(&self, field: &mut Value, column: &FieldRef) -> Result<bool> {
+    fn field(&self, field: &mut Value, column: &FieldRef, path: &str) -> Result<bool> {
+        if self.evolution.fixed.contains(path) {
+            return Ok(false);
+        }
         let mut changes = Vec::new();
-        let is_other = self.data_type(field, "type", column.data_type(), "", &mut changes)?;
+        let is_other = self.data_type(field, "type", column.data_type(), (path, ""), &mut changes)?;
         if !changes.is_empty()
             && let Some(field) = field.as_object_mut()
         {
@@ -108,12 +113,13 @@ impl Change {
         Ok(self.nulls(field, "nullable", column) || is_other)
     }
 
+    /// Of the part at `path` of the `field`.
     fn data_type(
         &self,
         of: &mut Value,
         key: &str,
         column: &DataType,
-        path: &str,
+        (field, path): (&str, &str),
         changes: &mut Vec<TypeChange>,
     ) -> Result<bool> {
         let Some(known) = of.get_mut(key) else {
@@ -125,10 +131,11 @@ impl Change {
             return Ok(true);
         }
         match column {
-            DataType::Struct(fields) => self.fields(known, fields),
+            DataType::Struct(fields) if path.is_empty() => self.fields(known, fields, field),
+            DataType::Struct(fields) => self.fields(known, fields, &join(field, path)),
             DataType::List(item) => {
-                let item_path = join(path, ELEMENT);
-                let is_other = self.data_type(known, "elementType", item.data_type(), &item_path, changes)?;
+                let path = join(path, ELEMENT);
+                let is_other = self.data_type(known, "elementType", item.data_type(), (field, &path), changes)?;
                 Ok(self.nulls(known, "containsNull", item) || is_other)
             }
             // Keys stay as they are.
@@ -136,7 +143,8 @@ impl Change {
                 let Some((_, value)) = map_parts(entries) else {
                     return Ok(false);
                 };
-                let is_other = self.data_type(known, "valueType", value.data_type(), &join(path, VALUE), changes)?;
+                let path = join(path, VALUE);
+                let is_other = self.data_type(known, "valueType", value.data_type(), (field, &path), changes)?;
                 Ok(self.nulls(known, "valueContainsNull", value) || is_other)
             }
             _ => {

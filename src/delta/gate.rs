@@ -3,6 +3,7 @@
 use super::action::Protocol;
 use super::error::unsupported;
 use super::options::{DeltaOptions, parse_interval_ms};
+use super::partitioner::ColumnPartitioner;
 use super::schema::constraints;
 use super::snapshot::Snapshot;
 use crate::error::Result;
@@ -44,8 +45,8 @@ pub(super) fn check_append(table: &Snapshot, options: &DeltaOptions) -> Result<(
     if metadata.format.provider != "parquet" {
         obstacles.push(format!("format {}", metadata.format.provider));
     }
-    if !metadata.partition_columns.is_empty() {
-        obstacles.push(format!("partition columns {}", metadata.partition_columns.join(", ")));
+    if let Err(obstacle) = ColumnPartitioner::of(metadata, table.schema()) {
+        obstacles.push(obstacle.to_string());
     }
     for (key, value) in &metadata.configuration {
         let refused = match key.as_str() {
@@ -113,6 +114,7 @@ mod tests {
     use crate::delta::action::{Action, Metadata};
     use crate::error::ErrorKind;
 
+    const RAW: &str = r#"{"name":"raw","type":"binary","nullable":true,"metadata":{}}"#;
     const PLAIN: &str = r#"{"type":"struct","fields":[{"name":"a","type":"long","nullable":true,"metadata":{}}]}"#;
 
     fn table(reader: i32, writer: i32, features: &[&str], properties: &[(&str, &str)], schema: &str) -> Snapshot {
@@ -218,11 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn partitioned_tables_are_refused_naming_the_columns() {
-        let mut metadata = table(1, 2, &[], &[], PLAIN).metadata().clone();
-        metadata.partition_columns = vec!["day".to_owned(), "region".to_owned()];
-        let mut partitioned = table(1, 2, &[], &[], PLAIN);
-        partitioned.apply(&[Action::MetaData(metadata)]).unwrap();
-        assert!(refusal(&partitioned).contains("partition columns day, region"));
+    fn tables_are_partitioned_by_columns_that_they_have_and_whose_values_have_text() {
+        let partitioned = |columns: &[&str]| {
+            let mut table = table(1, 2, &[], &[], &PLAIN.replace("]}", &format!(",{RAW}]}}")));
+            let mut metadata = table.metadata().clone();
+            metadata.partition_columns = columns.iter().map(|name| (*name).to_owned()).collect();
+            table.apply(&[Action::MetaData(metadata)]).unwrap();
+            table
+        };
+        check_append(&partitioned(&["a"]), &DeltaOptions::default()).unwrap();
+        assert!(refusal(&partitioned(&["a", "raw"])).contains("partition column of type Binary. column=`raw`"));
+        assert!(refusal(&partitioned(&["b"])).contains("partition column that the table has not. column=`b`"));
     }
 }

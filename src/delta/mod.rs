@@ -26,6 +26,7 @@ mod log;
 mod marker;
 mod options;
 mod parquet_stream;
+mod partitioner;
 mod schema;
 mod segment;
 mod sink;

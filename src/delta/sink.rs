@@ -23,11 +23,13 @@ use super::log::{Loaded, Log};
 use super::marker::entry_marker;
 use super::options::DeltaOptions;
 use super::parquet_stream::ParquetStream;
+use super::partitioner::ColumnPartitioner;
 use super::schema::{fit_columns, parse_schema};
 use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::LaneId;
 use crate::options::Evolve;
+use crate::partitioning::Partitioner;
 use crate::quarantine::QuarantineReason;
 use crate::sink::{
     CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, TableCommit, TableInfo, TableLayout, TableSink,
@@ -313,18 +315,19 @@ impl TableSink for DeltaSink {
     }
 
     async fn prepare(&self, _lane: LaneId, schema: &SchemaRef, evolve: Evolve) -> Result<TableLayout> {
-        let schema = match self.load().await? {
+        let (schema, partitioner) = match self.load().await? {
             Some(table) => {
                 check_append(&table, &self.options)?;
                 let columns = match evolved(&table, schema, evolve)? {
                     Some(metadata) => parse_schema(&metadata.schema_string)?,
                     None => table.schema().clone(),
                 };
-                fit_columns(&columns, schema)?
+                let partitioner = ColumnPartitioner::of(table.metadata(), table.schema())?;
+                (fit_columns(&columns, schema)?, partitioner)
             }
             None => {
                 self.check_place().await?;
-                Arc::new(new_table_schema(schema, &self.options)?)
+                (Arc::new(new_table_schema(schema, &self.options)?), None)
             }
         };
         Ok(TableLayout {
@@ -332,7 +335,7 @@ impl TableSink for DeltaSink {
             data_dir: self.log.root().clone().join("data"),
             metadata_dir: None,
             schema,
-            partitioner: None,
+            partitioner: partitioner.map(|partitioner| Arc::new(partitioner) as Arc<dyn Partitioner>),
         })
     }
 
@@ -346,6 +349,7 @@ impl TableSink for DeltaSink {
             let file = match builder.build(commit)? {
                 DeltaCommitStep::Put(file) => file,
                 DeltaCommitStep::Diverged { found } => return Ok(CommitOutcome::Diverged { found }),
+                DeltaCommitStep::Outdated { reason } => return Ok(CommitOutcome::Outdated { reason }),
                 DeltaCommitStep::Decided(marker) => {
                     let Some(table) = builder.base() else {
                         return Err(Error::new(ErrorKind::Internal, "a seq is decided in no table"));

@@ -188,11 +188,11 @@ fn exact(bound: &Bound, data_type: &DataType) -> Option<Box<RawValue>> {
 }
 
 /// Readers parse four digits of a year, and all since year 1.
-fn common_year(date: NaiveDate) -> Option<NaiveDate> {
+pub(super) fn common_year(date: NaiveDate) -> Option<NaiveDate> {
     (1..=9999).contains(&date.year()).then_some(date)
 }
 
-fn date_text(days: i32) -> Option<String> {
+pub(super) fn date_text(days: i32) -> Option<String> {
     let distance = Days::new(days.unsigned_abs().into());
     let epoch = NaiveDate::from_ymd_opt(1970, 1, 1)?;
     let date = if days < 0 {
@@ -215,7 +215,7 @@ fn timestamp_text(micros: i64, utc: bool) -> Option<String> {
     Some(time.format(format).to_string())
 }
 
-fn unscaled(value: &Datum) -> Option<i128> {
+pub(super) fn unscaled(value: &Datum) -> Option<i128> {
     match value {
         Datum::Int32(value) => Some((*value).into()),
         Datum::Int64(value) => Some((*value).into()),
@@ -239,7 +239,7 @@ fn unscaled(value: &Datum) -> Option<i128> {
 }
 
 /// The digits of a decimal as a JSON number, never by way of a float.
-fn decimal_text(unscaled: i128, scale: i8) -> Option<String> {
+pub(super) fn decimal_text(unscaled: i128, scale: i8) -> Option<String> {
     let scale = usize::try_from(scale).ok()?;
     let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at_checked(digits.len().checked_sub(scale)?)?;

@@ -23,7 +23,7 @@ use super::output::{OpenFile, OpenGroup, Output, OutputOptions};
 use super::row_group::{one_encoder_bytes, size};
 use super::step::yield_now;
 use crate::data_file::{DataFile, FilePartition};
-use crate::partitioning::Partitioner;
+use crate::partitioning::{Partitioner, stored};
 
 /// What is known of a partition, beside its key.
 const PARTITION_BYTES: u64 = 512;
@@ -52,6 +52,8 @@ pub(super) enum Outputs {
 pub(super) struct FanOut {
     output: Output,
     cutter: Cutter,
+    /// The columns of rows that files have; `None`: all.
+    stored: Option<Vec<usize>>,
     memory: Memory,
     /// Bytes that keys may take.
     key_bytes: u64,
@@ -189,6 +191,11 @@ impl Outputs {
 
 impl FanOut {
     fn new(mut options: OutputOptions, partitioner: Arc<dyn Partitioner>) -> Result<Self, MergeError> {
+        let all = options.schema.fields().iter().enumerate();
+        let columns = all.filter(|(_, field)| partitioner.keeps(field.name()));
+        let columns: Vec<usize> = columns.map(|(column, _)| column).collect();
+        let is_all = columns.len() == options.schema.fields().len();
+        options.schema = stored(&options.schema, Some(&*partitioner));
         let cutter = Cutter::new(partitioner, &options.sort_order)?;
         let key_bytes = options.row_group_bytes / KEY_SHARE;
         options.row_group_bytes -= key_bytes;
@@ -197,6 +204,7 @@ impl FanOut {
         let left = all.saturating_sub(one_encoder_bytes(options.codec)).max(all / 4);
         Ok(Self {
             cutter,
+            stored: (!is_all).then_some(columns),
             memory: options.memory.clone(),
             key_bytes,
             limit: left / STEPS * (STEPS - 1),
@@ -216,6 +224,10 @@ impl FanOut {
             let some = rows.slice(start, step.min(rows.num_rows() - start));
             start += some.num_rows();
             let cut = self.cutter.cut(&some)?;
+            let some = match &self.stored {
+                Some(columns) => some.project(columns).map_err(MergeError::internal)?,
+                None => some,
+            };
             let held = self.memory.hold(cut.size());
             if self.cutter.is_clustered() {
                 self.write_runs(&some, &cut).await?;

@@ -13,21 +13,27 @@ use super::error::MergeError;
 #[derive(Debug)]
 pub(super) struct RowHash {
     converter: RowConverter,
+    /// The columns that count.
+    columns: Vec<usize>,
     sum: u128,
     rows: u64,
 }
 
 impl RowHash {
-    pub(super) fn new(schema: &Schema) -> Result<Self, MergeError> {
-        let fields = schema
-            .fields()
+    /// Of rows with the columns of `schema`, as far as they are `stored`.
+    pub(super) fn new(schema: &Schema, stored: &Schema) -> Result<Self, MergeError> {
+        let stored = stored.fields().iter();
+        let columns = stored.map(|field| schema.index_of(field.name()).map_err(MergeError::internal));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let fields = columns
             .iter()
-            .map(|field| SortField::new(field.data_type().clone()));
+            .map(|column| SortField::new(schema.field(*column).data_type().clone()));
         let converter = RowConverter::new(fields.collect()).map_err(|e| MergeError::Invalid {
             detail: format!("rows cannot be hashed: {e}"),
         })?;
         Ok(Self {
             converter,
+            columns,
             sum: 0,
             rows: 0,
         })
@@ -35,10 +41,9 @@ impl RowHash {
 
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), MergeError> {
         self.rows += batch.num_rows() as u64;
-        let rows = self
-            .converter
-            .convert_columns(batch.columns())
-            .map_err(MergeError::internal)?;
+        let columns = self.columns.iter().filter_map(|column| batch.columns().get(*column));
+        let columns: Vec<_> = columns.cloned().collect();
+        let rows = self.converter.convert_columns(&columns).map_err(MergeError::internal)?;
         for row in &rows {
             let mut halves = [0_u64; 2];
             for (salt, half) in (0_u8..).zip(&mut halves) {
@@ -72,7 +77,7 @@ mod tests {
             |values: Vec<i32>| RecordBatch::try_from_iter([("a", Arc::new(Int32Array::from(values)) as _)]).unwrap();
         let digest = |values| {
             let batch = batch(values);
-            let mut hash = RowHash::new(&batch.schema()).unwrap();
+            let mut hash = RowHash::new(&batch.schema(), &batch.schema()).unwrap();
             hash.add(&batch).unwrap();
             hash.digest()
         };

@@ -82,6 +82,8 @@ pub(super) struct Job {
     pub(super) inputs: Vec<Source>,
     /// The plan's columns.
     pub(super) schema: SchemaRef,
+    /// Those of them that the outputs have.
+    pub(super) stored: SchemaRef,
     pub(super) memory: Memory,
     pub(super) encodings: Encodings,
     pub(super) spawner: Option<Spawner>,
@@ -127,6 +129,7 @@ impl Job {
             bytes: inputs.iter().map(|input| input.size).sum(),
             options: options.clone(),
             schema: Arc::clone(schema),
+            stored: Arc::clone(schema),
             needs: BTreeMap::new(),
             needed_of_told: 1_000,
             parts_need: 0,
@@ -254,7 +257,7 @@ impl Job {
             order.push(SortField::ascending(name));
         }
         let hash = if self.options.verify_reread {
-            Some(Arc::new(Mutex::new(RowHash::new(&self.schema)?)))
+            Some(Arc::new(Mutex::new(RowHash::new(&self.schema, &self.stored)?)))
         } else {
             None
         };

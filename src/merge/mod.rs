@@ -90,6 +90,7 @@ use self::hash::RowHash;
 use self::input::{Input, Origin, Plan};
 use self::job::{Fit, Job};
 use self::merging::{Merging, Step, Stop};
+use self::order::KeyEncoder;
 use self::output::{OutputOptions, location};
 use self::passes::Scratch;
 use self::reader::InputReader;
@@ -101,7 +102,7 @@ use crate::data_file::DataFile;
 use crate::error::{Error, ErrorKind};
 use crate::naming::WriterId;
 use crate::options::OnUnsorted;
-use crate::partitioning::Partitioner;
+use crate::partitioning::{Partitioner, stored};
 use crate::quarantine::QuarantineReason;
 use crate::schema::strip_metadata;
 
@@ -249,6 +250,7 @@ impl ParquetMerger {
     ) -> Result<MergeOutput, MergeError> {
         let mut job = Job::new(&self.options, sources, &strip_metadata(&target.schema));
         job.spawner = self.spawner.clone();
+        job.stored = stored(&job.schema, target.partitioner.as_deref());
         let shares = job.shares();
         let options = OutputOptions {
             store: Arc::clone(&target.store),
@@ -398,9 +400,15 @@ impl ParquetMerger {
         let Some(expected) = &plan.hash else {
             return Ok(());
         };
-        let mut reread = RowHash::new(&job.schema)?;
+        let mut reread = RowHash::new(&job.stored, &job.stored)?;
+        // What all rows of a file have in common does not change their order.
+        let mut order = self.options.sort_order.clone();
+        order.retain(|field| job.stored.index_of(&field.column).is_ok());
         let plan = Plan {
             hash: None,
+            schema: Arc::clone(&job.stored),
+            columns: Arc::clone(&job.stored),
+            keys: KeyEncoder::new(&job.stored, &order)?.map(Arc::new),
             ..job.plan(None)?
         };
         let internal = |e: Stop| MergeError::internal(format!("an output cannot be read back: {e:?}"));

@@ -8,6 +8,7 @@ mod invoked;
 mod late;
 mod many;
 mod outputs;
+mod partitioned;
 mod reconcile;
 mod register;
 mod requests;
