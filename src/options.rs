@@ -103,8 +103,8 @@ pub struct Options {
     pub evolve: Evolve,
     /// The codec of the output files.
     pub codec: Codec,
-    /// Whether row groups that are as good as what would be written in their place are copied undecoded, but for their
-    /// keys. See [`MergeOptions::copy_row_groups`](crate::MergeOptions::copy_row_groups).
+    /// Whether row groups that are as good as what would be written in their place are copied undecoded, but for keys
+    /// and floats whose NaNs have not been counted. See [`MergeOptions::copy_row_groups`](crate::MergeOptions::copy_row_groups).
     pub copy_row_groups: bool,
 }
 

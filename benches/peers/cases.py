@@ -15,10 +15,13 @@ class Case:
     workload: Workload
     about: str
     peers: tuple[str, ...] = SORTING
+    # Of ours alone.
+    threads: int = 2
 
 
 CASES = [
     Case("events", Workload("events"), "8 writers of 32 files each, interleaved row by row", EVERYONE),
+    Case("one-thread", Workload("events"), "events, ours on one thread", ("datafusion-merge",), threads=1),
     Case(
         "disjoint",
         Workload("disjoint", files=2, rows=320_000, disjoint=True),

@@ -85,6 +85,7 @@ class Bench:
         if engine == OURS:
             key = ["--sort-key", ",".join(spec["sort_key"])] if spec["sort_key"] else []
             sizes = ["--memory", f"{budget_mib}MiB", "--target-file-size", "1GiB"]
+            sizes += ["--threads", str(prepared.get("threads", 2))]
             command = [self.ours, *key, *sizes, "--codec", "zstd(1)", "--json", "--output", self.out, *spec["files"]]
         else:
             if engine == "deltalake":
@@ -128,7 +129,7 @@ class Bench:
         return runs
 
     def case(self, case):
-        prepared, checks = self.prepare(case.workload), {}
+        prepared, checks = self.prepare(case.workload) | {"threads": case.threads}, {}
         spec = prepared["spec"]
         size_mb = sum(os.path.getsize(file) for file in spec["files"]) / 1e6
         result = {"name": case.name, "about": case.about, "rows": prepared["workload"].total_rows}

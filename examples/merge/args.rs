@@ -41,7 +41,8 @@ pub(crate) struct Args {
     /// zstd(LEVEL), snappy, lz4 or none
     #[arg(long, default_value = "zstd(1)", value_parser = codec)]
     pub(crate) codec: Codec,
-    /// Threads that decode and encode beside the one that merges; 1: it does all itself. Absent: one a processor
+    /// Threads that decode and encode beside the one that merges (1: none), by default one a processor. Many of them
+    /// take less memory with `MALLOC_ARENA_MAX=2` in the environment
     #[arg(long, value_name = "N", default_value_t = processors(), value_parser = threads)]
     pub(crate) threads: usize,
     /// Decode also those row groups that could be copied as they are

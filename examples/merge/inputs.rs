@@ -7,8 +7,8 @@ use firnline::arrow::datatypes::SchemaRef;
 use firnline::object_store::ObjectStore;
 use firnline::object_store::path::Path as ObjectPath;
 use firnline::{
-    DefaultFileNames, ErrorKind, FileNameParser, MergeInput, ObjectKey, SourceError, Timestamp, TimestampUnit,
-    WriterId, read_footer, unify,
+    DefaultFileNames, ErrorKind, FileNameParser, MergeInput, ObjectKey, SortField, SourceError, Timestamp,
+    TimestampUnit, WriterId, read_footer, unify,
 };
 
 use crate::Failure;
@@ -21,8 +21,12 @@ pub(crate) struct Inputs {
     pub(crate) schema: SchemaRef,
 }
 
-/// Reads the footers of `files`.
-pub(crate) async fn read(store: &dyn ObjectStore, files: &[PathBuf]) -> Result<Inputs, Failure> {
+/// Reads the footers of `files`, each with rows in the order `sort_key`.
+pub(crate) async fn read(
+    store: &dyn ObjectStore,
+    files: &[PathBuf],
+    sort_key: &[SortField],
+) -> Result<Inputs, Failure> {
     let placed = in_order(files);
     let mut inputs = Vec::new();
     for (file, (_, writer, sequence)) in &placed {
@@ -41,6 +45,15 @@ pub(crate) async fn read(store: &dyn ObjectStore, files: &[PathBuf]) -> Result<I
         });
     }
     let files: Vec<PathBuf> = placed.into_iter().map(|(file, _)| file).collect();
+    for SortField { column, .. } in sort_key {
+        let has = |input: &MergeInput| input.footer.schema.index_of(column).is_ok();
+        let lacking = inputs.iter().position(|input| input.footer.rows > 0 && !has(input));
+        // Where none has it, the order is wrong and not the file.
+        if let Some(index) = lacking.filter(|_| inputs.iter().any(has)) {
+            let reason = format!("lacks a column of the sort order. column=`{column}`");
+            return Err(Failure::bad_source_at(&files, index, reason));
+        }
+    }
     let schemas: Vec<SchemaRef> = inputs.iter().map(|input| Arc::clone(&input.footer.schema)).collect();
     let unified = unify(None, &schemas);
     match unified.rejected.first() {

@@ -136,7 +136,7 @@ fn merge(args: &Args) -> Result<Report, Failure> {
 async fn merge_into(args: &Args) -> Result<Report, Failure> {
     let start = Instant::now();
     let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
-    let Inputs { files, sources, schema } = inputs::read(&*store, &args.files).await?;
+    let Inputs { files, sources, schema } = inputs::read(&*store, &args.files, &args.sort_key).await?;
     let dir = object_path(&args.output)?;
     let scratch = dir.clone().join(args.scratch_name());
     let target = MergeTarget {

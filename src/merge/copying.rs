@@ -4,7 +4,7 @@
 //! would be written in their place: about as many rows or bytes, the codec that is asked for, statistics and page
 //! indexes. What footers tell of keys is believed until the keys are read, which they are before a row comes after
 //! them. The pages of other columns are only walked from header to header: whether they can be decoded, and whether
-//! their statistics are true, is as their writer left it.
+//! their statistics are true, is as their writer left it. But floats are decoded where their NaNs have not been counted.
 
 use std::mem::discriminant;
 use std::ops::Range;
@@ -22,9 +22,12 @@ use super::chain::Span;
 use super::decode::{Extents, find};
 use super::error::{MergeError, SourceError};
 use super::fetch::{Extent, fetch_ranges, length};
+use super::float_check::count_nans;
+use super::floats;
 use super::input::Input;
 use super::pages::check_offset_index;
 use super::row_group::encoding;
+use super::spawner::{Spawner, start_or_keep};
 use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
 
@@ -238,6 +241,35 @@ impl Copied {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// The NaNs of the leaf column `leaf`, whose chunk is at hand, where that is to be known and takes no more than
+    /// `most` bytes.
+    pub(super) async fn count_nans(
+        &mut self,
+        leaf: usize,
+        most: u64,
+        spawner: Option<&Spawner>,
+    ) -> Result<Option<u64>, MergeError> {
+        let index = self.input.origin.index;
+        let Some(chunk) = self.group()?.columns().get(leaf) else {
+            return Ok(None);
+        };
+        let decoded = natural(chunk.uncompressed_size());
+        if !floats::lacks_nan_count(chunk) || decoded > most {
+            return Ok(None);
+        }
+        let held = self.held.bytes();
+        let chunk = Arc::new(chunk.clone());
+        self.held.resize(held.saturating_add(decoded));
+        let bytes = Extents::new(&self.extents, self.input.footer.size);
+        let counted = count_nans(bytes, chunk, self.offer.rows);
+        let counted = start_or_keep(spawner, async move {
+            counted.await.map_err(|reason| SourceError::from(reason).at(index))
+        });
+        let nans = counted?.await;
+        self.held.resize(held);
+        nans
     }
 
     /// The chunk of the leaf column `leaf` as if it had just been written as that of `columns`.

@@ -1,8 +1,8 @@
 //! How the columns of the outputs are encoded, by how all inputs hold them. Pure.
 //!
-//! A dictionary is worth its hashing only where values repeat. Those who wrote the inputs have tried: where they gave
-//! a dictionary up, or where a large one takes most of a column, values hardly repeat. Small dictionaries tell
-//! nothing: what is new in each of many small files may still be the same few values. But integers that hardly repeat
+//! A dictionary is worth its hashing only where values repeat. Those who wrote the inputs have tried, unless they were
+//! told not to: where they gave a dictionary up, or where a large one takes most of a column, values hardly repeat. Small
+//! dictionaries tell nothing: what is new in each of many small files may still be the same few values. But integers that hardly repeat
 //! within a file and lie close to each other take no more bits packed than as numbers of dictionary entries.
 
 use std::collections::BTreeMap;
@@ -21,6 +21,10 @@ const LARGE_DICTIONARY_BYTES: u64 = 96 << 10;
 const TELLING_VALUES: u64 = 1_024;
 /// Integers are close to each other if there is room for so many times as many, in powers of two.
 const CLOSE_BITS: u32 = 7;
+
+/// Writers that try a dictionary unless they are told not to, and leave no trace of one that they have given up. Of others
+/// a column without one tells nothing.
+const WITHOUT_TRACE: [&str; 4] = ["DuckDB", "Polars", "firnline", "parquet-mr"];
 
 /// What the inputs tell of how their columns are encoded.
 #[derive(Clone, Debug, Default)]
@@ -44,13 +48,16 @@ impl Encodings {
     /// Takes note of an input.
     pub(super) fn add(&mut self, footer: &ParquetMetaData) {
         let parquet = footer.file_metadata().schema_descr();
+        let writer = footer.file_metadata().created_by().unwrap_or_default();
+        let leaves_no_trace = WITHOUT_TRACE.iter().any(|name| writer.starts_with(name));
         for (root, leaves) in roots(parquet) {
             let name = root.to_owned();
             let columns = self.columns.entry(name).or_default();
             columns.resize(columns.len().max(leaves.len()), Evidence::default());
             for group in footer.row_groups() {
                 for (evidence, leaf) in columns.iter_mut().zip(leaves.clone()) {
-                    if let Some(chunk) = chunk(group, leaf) {
+                    let chunk = chunk(group, leaf);
+                    if let Some(chunk) = chunk.filter(|chunk| leaves_no_trace || has_dictionary(chunk)) {
                         evidence.add(chunk);
                     }
                 }
@@ -160,6 +167,10 @@ fn roots(parquet: &SchemaDescriptor) -> Vec<(&str, std::ops::Range<usize>)> {
         last = Some(root);
     }
     roots
+}
+
+fn has_dictionary(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.dictionary_page_offset().is_some()
 }
 
 fn chunk(group: &RowGroupMetaData, leaf: usize) -> Option<&ColumnChunkMetaData> {
@@ -294,6 +305,17 @@ mod tests {
         let mut encodings = Encodings::default();
         encodings.add(&kept);
         assert!(chosen(&encodings, &kept, &["kind"]).0);
+    }
+
+    #[test]
+    fn a_writer_that_was_told_to_use_no_dictionaries_tells_nothing() {
+        for (writer, tries) in [("parquet-rs version 60", true), ("DuckDB version v1.5", false)] {
+            let properties = WriterProperties::builder().set_dictionary_enabled(false);
+            let input = footer(0..20_000, properties.set_created_by(writer.to_owned()).build());
+            let mut encodings = Encodings::default();
+            encodings.add(&input);
+            assert_eq!(chosen(&encodings, &input, &["kind"]).0, tries, "{writer}");
+        }
     }
 
     #[test]

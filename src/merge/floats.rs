@@ -51,6 +51,23 @@ pub(super) fn nan_count(chunk: &ColumnChunkMetaData) -> Option<u64> {
     statistics.nan_count_opt().or_else(|| all_null.then_some(0))
 }
 
+/// Whether a chunk holds floats that could have bounds if it were known that none is NaN.
+pub(super) fn lacks_nan_count(chunk: &ColumnChunkMetaData) -> bool {
+    is_float(chunk) && !is_half(chunk) && chunk.statistics().is_some() && nan_count(chunk).is_none()
+}
+
+/// Adds the count of NaNs to the statistics of a chunk.
+pub(super) fn set_nan_count(close: &mut ColumnCloseResult, count: u64) -> Result<(), ParquetError> {
+    let statistics = match close.metadata.statistics() {
+        Some(Statistics::Double(s)) => Statistics::Double(s.clone().with_nan_count(Some(count))),
+        Some(Statistics::Float(s)) => Statistics::Float(s.clone().with_nan_count(Some(count))),
+        _ => return Ok(()),
+    };
+    let builder = close.metadata.clone().into_builder();
+    close.metadata = builder.set_statistics(statistics).build()?;
+    Ok(())
+}
+
 /// Bounds that hold both zeros if they hold one.
 pub(super) fn with_both_zeros<T>(min: T, max: T) -> (T, T)
 where

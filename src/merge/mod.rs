@@ -21,10 +21,12 @@
 //! far as the bytes for that suffice. Tasks decode and encode and do nothing else: requests to the store are made where
 //! the merge is polled, since the executor of the tasks may have no reactor.
 //!
-//! What does not count: the program, holes that an allocator keeps (glibc's keeps up to twice the budget where
-//! columns are many, unless `MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=65536` is set), and what a column takes for a
+//! What does not count: the program, holes that an allocator keeps (glibc's keeps some for every thread, which
+//! `MALLOC_ARENA_MAX=2` bounds, and up to twice the budget where columns are many, unless `MALLOC_ARENA_MAX=1
+//! MALLOC_MMAP_THRESHOLD_=65536` is set), and what a column takes for a
 //! moment when it is wider than its pages tell. A row group without page index is fetched as a whole; one whose
-//! compressed bytes do not fit the readers' share, about half of the budget, is too large.
+//! compressed bytes, with a page of every column and what their codec takes, do not fit the readers' share, about half of
+//! the budget, is too large.
 
 mod ahead;
 mod at_once;
@@ -40,6 +42,7 @@ mod encodings;
 mod error;
 mod fan_out;
 mod fetch;
+mod float_check;
 mod floats;
 mod footer;
 mod gather;

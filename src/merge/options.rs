@@ -18,8 +18,9 @@ pub struct MergeOptions {
     /// What to do about an input whose rows are not in that order. [`OnUnsorted::Resort`] needs a scratch place.
     pub on_unsorted: OnUnsorted,
     /// Memory that the merge may hold; at least [`MIN_MEMORY_BUDGET_BYTES`], 24 MiB with Zstandard of level 7 or 8, 63 MiB
-    /// with higher ones. About half of it is for reading: a row
-    /// group without page index that takes more, compressed, is too large. Holes that an allocator keeps come on top.
+    /// with higher ones. About half of it is for reading: a row group without page index that takes more is too large,
+    /// by its compressed bytes, a page of every column and what its codec takes for each. Holes that an allocator
+    /// keeps come on top.
     pub memory_budget_bytes: u64,
     /// Outputs are rolled at about this size, or at 2,048 parts of an eighth of the memory budget (32 GiB by default) if
     /// that is less.
@@ -28,9 +29,11 @@ pub struct MergeOptions {
     pub codec: Codec,
     /// Most rows in one row group.
     pub max_row_group_rows: usize,
-    /// Whether row groups are copied as they are, their keys read and nothing else decoded, where that is as good: all
+    /// Whether row groups are copied as they are, nothing decoded but keys and floats whose NaNs have not been
+    /// counted, where that is as good: all
     /// their keys come before those that are left of other inputs; they have the codec of the outputs, its columns in
-    /// the same order and form, statistics and page indexes, and half as many bytes or rows as row groups have here.
+    /// the same order and form, statistics and page indexes, and a quarter of the bytes that a row
+    /// group may hold in memory here or half of its rows. The level of a codec is not told by files, and does not matter.
     /// Not where files are cut by partition, merged in passes, or read again. Their encodings and statistics are then
     /// those of their writer, and a page that cannot be decoded is not noticed.
     pub copy_row_groups: bool,

@@ -39,6 +39,9 @@ pub(crate) fn reason(reason: &QuarantineReason, order: &[SortField]) -> String {
                 .collect();
             format!("{reason} order=`{}`", order.join(","))
         }
+        QuarantineReason::TooLarge { what, .. } if what.contains("memoryBudgetBytes") => {
+            format!("{reason}; more --memory may suffice")
+        }
         _ => reason.to_string(),
     }
 }

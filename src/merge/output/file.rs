@@ -204,7 +204,12 @@ impl OpenFile {
         for leaf in 0..format.parquet.num_columns() {
             let chunk = copied.fetch(leaf).await?;
             let mut close = copied.close_result(leaf, &format.parquet)?;
-            // What its writer has left open is not known here either.
+            let nans = copied
+                .count_nans(leaf, format.float_bytes, format.spawner.as_ref())
+                .await?;
+            if let Some(nans) = nans {
+                floats::set_nan_count(&mut close, nans).map_err(encoding)?;
+            }
             floats::make_safe(&mut close).map_err(encoding)?;
             self.metrics.add(leaf, &close.metadata);
             writer.append_column(&chunk, close).map_err(encoding)?;

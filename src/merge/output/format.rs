@@ -32,6 +32,8 @@ pub(super) struct Format {
     pub(super) spawner: Option<Spawner>,
     /// Columns that are ended at the same time.
     pub(super) concurrency: usize,
+    /// Most bytes of a column that is decoded to count its NaNs while its row group is copied.
+    pub(super) float_bytes: u64,
 }
 
 impl Format {
@@ -47,6 +49,7 @@ impl Format {
             properties: properties(options, &parquet)?,
             parquet: Arc::new(parquet),
             spawner: options.spawner.clone(),
+            float_bytes: options.row_group_bytes / 2,
             concurrency: match options.spawner {
                 Some(_) => to_usize(encoders).clamp(1, MAX_CONCURRENCY),
                 None => 1,

@@ -13,6 +13,7 @@ use firnline::parquet::basic::Compression;
 use firnline::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use firnline::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use firnline::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use firnline::parquet::file::statistics::{Statistics, ValueStatistics};
 use firnline::{
     Datum, MergeError, MergeInput, MergeOptions, MergeOutput, OnUnsorted, ParquetMerger, QuarantineReason, SortField,
 };
@@ -467,6 +468,38 @@ fn floats_that_may_hide_nan_lose_their_bounds() {
             let file = bytes_at(&store, &output.files[0].path).await;
             let statistics = metadata(&file).row_group(0).column(1).statistics().unwrap().clone();
             assert_eq!(statistics.max_bytes_opt().is_some(), nans == Some(0));
+        }
+    });
+}
+
+#[test]
+fn nans_that_no_writer_has_counted_are_counted() {
+    block_on(async {
+        for (value, greatest, copied, nans) in [
+            (1.0, 1.0, 64, 0),
+            (f64::NAN, 1.0, 64, 1),
+            // The writer is wrong: as good as unknown.
+            (1.0, 0.75, 0, 0),
+        ] {
+            let values = (0..64).map(|row| if row == 7 { value } else { 0.5 });
+            let column: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
+            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..64));
+            let rows = RecordBatch::try_from_iter([("f", column), ("k", keys)]).unwrap();
+            let told = ValueStatistics::new(Some(0.5), Some(greatest), None, Some(0), false);
+            let file = refooted(&encode(&rows, alike().build()), |chunk| {
+                chunk.set_statistics(Statistics::Double(told.clone()))
+            });
+            let store = memory();
+            let inputs = inputs_of(&store, &[file]).await;
+            let output = merge(&store, inputs, by_key(), rows.schema()).await.unwrap();
+            assert_eq!(output.rows_copied, copied, "{value} {greatest}");
+            let column = &output.files[0].columns[0];
+            assert_eq!(column.nan_count, Some(nans));
+            let upper = column.upper.as_ref().map(|bound| bound.value.clone());
+            assert_eq!(upper, (nans == 0).then_some(Datum::Double(1.0)), "{value} {greatest}");
+            let file = bytes_at(&store, &output.files[0].path).await;
+            let has_index = metadata(&file).row_group(0).column(0).column_index_range().is_some();
+            assert_eq!(has_index, nans == 0);
         }
     });
 }
