@@ -24,7 +24,7 @@ OURS = "ours"
 QUICK = 8
 BUDGET_MIB = 128
 # glibc keeps the holes of many threads' arenas otherwise; see the documentation of `firnline::merge`.
-TIGHT_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+TIGHT_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "32768"}
 
 
 def arguments():

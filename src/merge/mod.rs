@@ -23,7 +23,7 @@
 //!
 //! What does not count: the program, holes that an allocator keeps (glibc's keeps some for every thread, which
 //! `MALLOC_ARENA_MAX=2` bounds, and up to twice the budget where columns are many, unless `MALLOC_ARENA_MAX=1
-//! MALLOC_MMAP_THRESHOLD_=65536` is set), and what a column takes for a
+//! MALLOC_MMAP_THRESHOLD_=32768` is set), and what a column takes for a
 //! moment when it is wider than its pages tell. A row group without page index is fetched as a whole; one whose
 //! compressed bytes, with a page of every column and what their codec takes, do not fit the readers' share, about half of
 //! the budget, is too large.

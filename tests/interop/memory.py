@@ -29,7 +29,7 @@ from cli import NOW, OK, START_MS, WRONG, command, data_files, quarantined
 MIB = 1 << 20
 # The program itself, and holes between what is held.
 BEYOND_THE_BUDGET = 32 * MIB
-ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "32768", "MALLOC_TRIM_THRESHOLD_": "131072"}
 SHAPES = {}
 
 
