@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, new_null_array};
 use arrow::compute::{cast, unary};
-use arrow::datatypes::{ArrowPrimitiveType, TimestampMicrosecondType};
-use arrow::datatypes::{DataType, Date32Type, Field, Fields, Float32Type, Float64Type, Schema, TimeUnit};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, Field, Fields, Float32Type, Float64Type, Schema, TimeUnit,
+    TimestampMicrosecondType,
+};
 use chrono::DateTime;
 
 use super::action::Metadata;
