@@ -89,7 +89,7 @@ impl Change {
             let name = |field: &Value| field.get("name").and_then(Value::as_str) == Some(column.name());
             match fields.iter_mut().find(|field| name(field)) {
                 Some(field) => is_changed |= self.field(field, column, &join(path, column.name()))?,
-                None if (self.evolution.adds)(column.data_type()) => {
+                None if self.evolution.lets_add(column.data_type()) => {
                     fields.push(encode_field(&column.as_ref().clone().with_nullable(true))?);
                     is_changed = true;
                 }
@@ -126,7 +126,7 @@ impl Change {
             return Ok(false);
         };
         let from = known.as_str().and_then(parse_primitive);
-        if from == Some(DataType::Null) && (self.evolution.adds)(column) {
+        if from == Some(DataType::Null) && self.evolution.lets_add(column) {
             *known = encode_type(column, path)?;
             return Ok(true);
         }

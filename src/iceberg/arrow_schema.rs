@@ -10,7 +10,7 @@ use super::error::{invalid, unsupported};
 use super::schema::{NestedField, Schema};
 use super::types::{ListType, MapType, PrimitiveType, StructType, Type};
 use crate::error::{Error, Result};
-use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of};
+use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of, map_parts};
 use crate::schema::is_wider;
 
 /// Metadata key under which Arrow names a type that is more than its storage.
@@ -126,7 +126,7 @@ fn new_type(field: &Field, path: &str, last_id: &mut i32) -> Result<Type> {
             Type::List(Box::new(ListType { element }))
         }
         DataType::Map(entries, _) => {
-            let (key, value) = pair(entries).ok_or_else(foreign)?;
+            let (key, value) = map_parts(entries).ok_or_else(foreign)?;
             let (key_id, value_id) = (next(last_id), next(last_id));
             let key = NestedField {
                 required: true,
@@ -142,16 +142,6 @@ fn new_type(field: &Field, path: &str, last_id: &mut i32) -> Result<Type> {
 fn next(last_id: &mut i32) -> i32 {
     *last_id = last_id.saturating_add(1);
     *last_id
-}
-
-fn pair(entries: &Field) -> Option<(&FieldRef, &FieldRef)> {
-    match entries.data_type() {
-        DataType::Struct(fields) => match fields.as_ref() {
-            [key, value] => Some((key, value)),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// The type of a column that is not nested, if it is canonical.
@@ -234,7 +224,7 @@ fn fit(field: &NestedField, column: &Field, path: &str) -> Result<()> {
         (Type::Struct(parts), DataType::Struct(fields)) => fit_fields(&parts.fields, fields, path),
         (Type::List(list), DataType::List(element)) => fit(&list.element, element, &join(path, ELEMENT)),
         (Type::Map(map), DataType::Map(entries, _)) => {
-            let (key, value) = pair(entries).ok_or_else(|| other_type(field, column, path))?;
+            let (key, value) = map_parts(entries).ok_or_else(|| other_type(field, column, path))?;
             fit(&map.key, &key.as_ref().clone().with_nullable(false), &join(path, KEY))?;
             fit(&map.value, value, &join(path, VALUE))
         }

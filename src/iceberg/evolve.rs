@@ -144,7 +144,7 @@ impl Change {
             .iter()
             .filter(|column| is_typed(column) && is_new(column.name()));
         let new: Fields = new
-            .filter(|column| (self.evolution.adds)(column.data_type()))
+            .filter(|column| self.evolution.lets_add(column.data_type()))
             .cloned()
             .collect();
         self.is_changed |= !new.is_empty();

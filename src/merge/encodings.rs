@@ -2,8 +2,8 @@
 //!
 //! A dictionary is worth its hashing only where values repeat. Those who wrote the inputs have tried, unless they were
 //! told not to: where they gave a dictionary up, or where a large one takes most of a column, values hardly repeat. Small
-//! dictionaries tell nothing: what is new in each of many small files may still be the same few values. But integers that hardly repeat
-//! within a file and lie close to each other take no more bits packed than as numbers of dictionary entries.
+//! dictionaries tell nothing: what is new in each of many small files may still be the same few values. But integers that
+//! hardly repeat within a file and lie close to each other take no more bits packed than as numbers of dictionary entries.
 
 use std::collections::BTreeMap;
 

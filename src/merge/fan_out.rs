@@ -23,7 +23,7 @@ use super::output::{OpenFile, OpenGroup, Output, OutputOptions};
 use super::row_group::{one_encoder_bytes, size};
 use super::step::yield_now;
 use crate::data_file::{DataFile, FilePartition};
-use crate::partitioning::{Partitioner, stored};
+use crate::partitioning::Partitioner;
 
 /// What is known of a partition, beside its key.
 const PARTITION_BYTES: u64 = 512;
@@ -195,7 +195,7 @@ impl FanOut {
         let columns = all.filter(|(_, field)| partitioner.keeps(field.name()));
         let columns: Vec<usize> = columns.map(|(column, _)| column).collect();
         let is_all = columns.len() == options.schema.fields().len();
-        options.schema = stored(&options.schema, Some(&*partitioner));
+        options.schema = Arc::new(options.schema.project(&columns).map_err(MergeError::internal)?);
         let cutter = Cutter::new(partitioner, &options.sort_order)?;
         let key_bytes = options.row_group_bytes / KEY_SHARE;
         options.row_group_bytes -= key_bytes;

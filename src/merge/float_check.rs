@@ -11,7 +11,6 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::statistics::{Statistics, ValueStatistics};
 
 use super::decode::{Extents, guarded};
-use super::floats;
 use super::step::yield_now;
 use crate::quarantine::QuarantineReason;
 
@@ -19,15 +18,12 @@ use crate::quarantine::QuarantineReason;
 const STEP_ROWS: usize = 8 << 10;
 
 /// The NaNs of a chunk whose bytes are at hand, after its bounds have been compared with all its values; `None` where it
-/// holds no floats that could have bounds, or its statistics tell.
+/// holds no floats.
 pub(super) async fn count_nans(
     bytes: Extents,
     chunk: Arc<ColumnChunkMetaData>,
     rows: usize,
 ) -> Result<Option<u64>, QuarantineReason> {
-    if !floats::lacks_nan_count(&chunk) {
-        return Ok(None);
-    }
     let opened = guarded("a chunk broke the decoder", || {
         let pages = SerializedPageReader::new(Arc::new(bytes), &chunk, rows, None)?;
         let pages: Box<dyn PageReader> = Box::new(pages);

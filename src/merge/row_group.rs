@@ -103,9 +103,10 @@ impl Rows {
                 is_own,
                 ..
             } => {
-                let (shared, own) = (size(rows), rows.get_array_memory_size() as u64);
+                let (is_long, own) = (rows.num_rows() >= PIECE_ROWS, rows.get_array_memory_size() as u64);
+                let shared = if *is_own && !is_long { own } else { size(rows) };
                 // As they are, unless most of what they keep in memory is not theirs.
-                let is_kept = rows.num_rows() >= PIECE_ROWS && own <= shared / 8 * 9;
+                let is_kept = is_long && own <= shared / 8 * 9;
                 if !is_kept {
                     *recent_rows += rows.num_rows();
                     *recent_bytes += if *is_own { own } else { shared };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
-pub(crate) use super::names::{ELEMENT, KEY, VALUE, join};
+pub(crate) use super::names::{ELEMENT, KEY, VALUE, join, map_parts};
 use crate::quarantine::QuarantineReason;
 
 /// Name of the pairs of a map.
@@ -18,17 +18,6 @@ const MAX_DEPTH: usize = 64;
 pub(crate) fn map_of(key: FieldRef, value: FieldRef) -> DataType {
     let entries = DataType::Struct(Fields::from(vec![key, value]));
     DataType::Map(Arc::new(Field::new(KEY_VALUE, entries, false)), false)
-}
-
-/// Key and value of a map's entries.
-pub(crate) fn map_parts(entries: &Field) -> Option<(&FieldRef, &FieldRef)> {
-    match entries.data_type() {
-        DataType::Struct(fields) => match fields.as_ref() {
-            [key, value] => Some((key, value)),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// A decimal as tables have it, if it is one: up to 38 digits, of which some come after the point.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 
+use super::names::map_parts;
 use super::step::{Step, not_null};
 use super::typed::is_typed;
-use super::unify::{drift, map_fields, required};
+use super::unify::{drift, required};
 use crate::quarantine::QuarantineReason;
 
 /// Turns batches of one schema into batches of another, column by column and without loss.
@@ -102,7 +103,7 @@ fn step(column: &str, from: &DataType, to: &DataType) -> Result<Step, Quarantine
             unpacked(column, &T::List(Arc::clone(a)), to)?
         }
         (T::List(a), T::List(b)) => Step::List(Box::new(step(column, a.data_type(), b.data_type())?), Arc::clone(b)),
-        (T::Map(a, _), T::Map(b, sorted)) => match (map_fields(a), map_fields(b)) {
+        (T::Map(a, _), T::Map(b, sorted)) => match (map_parts(a), map_parts(b)) {
             (Some((a_key, a_value)), Some((b_key, b_value))) => Step::Map(
                 Box::new(step(column, a_key.data_type(), b_key.data_type())?),
                 Box::new(step(column, a_value.data_type(), b_value.data_type())?),

@@ -28,6 +28,18 @@ impl Default for Evolution {
     }
 }
 
+impl Evolution {
+    /// Whether a new column may have this type, with all that is in it.
+    pub(crate) fn lets_add(&self, data_type: &DataType) -> bool {
+        (self.adds)(data_type)
+            && match data_type {
+                DataType::List(item) | DataType::Map(item, _) => self.lets_add(item.data_type()),
+                DataType::Struct(fields) => fields.iter().all(|field| self.lets_add(field.data_type())),
+                _ => true,
+            }
+    }
+}
+
 /// The columns of a table, and how they may follow those of files.
 #[derive(Clone, Debug)]
 pub struct TableColumns {

@@ -1,5 +1,7 @@
 //! Names and paths of the parts of columns.
 
+use arrow::datatypes::{DataType, Field, FieldRef};
+
 /// Parts of lists and maps (parquet-format, "Nested Types").
 pub(crate) const ELEMENT: &str = "element";
 pub(crate) const KEY: &str = "key";
@@ -11,5 +13,16 @@ pub(crate) fn join(path: &str, name: &str) -> String {
         name.to_owned()
     } else {
         format!("{path}.{name}")
+    }
+}
+
+/// Key and value of a map's entries, whatever they are called.
+pub(crate) fn map_parts(entries: &Field) -> Option<(&FieldRef, &FieldRef)> {
+    match entries.data_type() {
+        DataType::Struct(fields) => match fields.as_ref() {
+            [key, value] => Some((key, value)),
+            _ => None,
+        },
+        _ => None,
     }
 }

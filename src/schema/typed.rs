@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
-use super::unify::map_fields;
+use super::names::map_parts;
 
 /// Whether a field may hold values: one of type `Null` may not, and is treated as if it were missing.
 pub(crate) fn is_typed(field: &Field) -> bool {
@@ -21,7 +21,7 @@ fn typed_field(field: &FieldRef) -> FieldRef {
     let data_type = match field.data_type() {
         DataType::Struct(fields) => DataType::Struct(typed_fields(fields)),
         DataType::List(item) => DataType::List(typed_field(item)),
-        DataType::Map(entries, sorted) => match map_fields(entries) {
+        DataType::Map(entries, sorted) => match map_parts(entries) {
             Some((key, value)) => {
                 let pair = DataType::Struct(vec![typed_field(key), typed_field(value)].into());
                 let entries = entries.as_ref().clone().with_data_type(pair);
@@ -59,7 +59,7 @@ fn collect_untyped(path: &str, data_type: &DataType, found: &mut BTreeMap<String
         DataType::Struct(fields) => fields.iter().for_each(|field| inner(field.name(), field)),
         DataType::List(item) => inner("element", item),
         DataType::Map(entries, _) => {
-            if let Some((key, value)) = map_fields(entries) {
+            if let Some((key, value)) = map_parts(entries) {
                 inner("key", key);
                 inner("value", value);
             }

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use super::evolution::TableColumns;
 use super::join::joined;
-use super::names::{ELEMENT, KEY, VALUE, join};
+use super::names::{ELEMENT, KEY, VALUE, join, map_parts};
 use super::typed::{is_typed, typed_fields, untyped};
 use crate::options::Evolve;
 use crate::quarantine::QuarantineReason;
@@ -208,11 +208,11 @@ impl Uniting<'_> {
                 Ok(DataType::List(item))
             }
             (DataType::Map(a, sorted), DataType::Map(b, _)) => {
-                let (Some((a_key, a_value)), Some((b_key, b_value))) = (map_fields(a), map_fields(b)) else {
+                let (Some((a_key, a_value)), Some((b_key, b_value))) = (map_parts(a), map_parts(b)) else {
                     return Err(mismatch(column, known, found));
                 };
                 let (key, value) = match table {
-                    Some(DataType::Map(entries, _)) => map_fields(entries).unzip(),
+                    Some(DataType::Map(entries, _)) => map_parts(entries).unzip(),
                     _ => (None, None),
                 };
                 let path = join(column, KEY);
@@ -262,7 +262,7 @@ impl Uniting<'_> {
         if table.evolve == Evolve::Never {
             return refused("column not in the table");
         }
-        if !holds_all(field.data_type(), table.evolution.adds) {
+        if !table.evolution.lets_add(field.data_type()) {
             return refused("column not in the table, which cannot have one of this type");
         }
         Ok(())
@@ -281,16 +281,6 @@ impl Uniting<'_> {
     }
 }
 
-/// Whether `holds` says so of a type and of all in it.
-fn holds_all(data_type: &DataType, holds: fn(&DataType) -> bool) -> bool {
-    holds(data_type)
-        && match data_type {
-            DataType::List(item) | DataType::Map(item, _) => holds_all(item.data_type(), holds),
-            DataType::Struct(fields) => fields.iter().all(|field| holds_all(field.data_type(), holds)),
-            _ => true,
-        }
-}
-
 /// That none of the `others` is called like `field` but for the case, which readers do not tell apart.
 fn unlike(path: &str, field: &Field, others: &[FieldRef]) -> Result<(), QuarantineReason> {
     let lower = field.name().to_lowercase();
@@ -305,17 +295,6 @@ fn unlike(path: &str, field: &Field, others: &[FieldRef]) -> Result<(), Quaranti
 
 fn nullable(field: &FieldRef) -> FieldRef {
     Arc::new(field.as_ref().clone().with_nullable(true))
-}
-
-/// Key and value of a map's entries, whatever they are called.
-pub(super) fn map_fields(entries: &Field) -> Option<(&FieldRef, &FieldRef)> {
-    match entries.data_type() {
-        DataType::Struct(fields) => match fields.as_ref() {
-            [key, value] => Some((key, value)),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 fn mismatch(column: &str, expected: &DataType, found: &DataType) -> QuarantineReason {
