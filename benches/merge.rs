@@ -102,6 +102,15 @@ fn copy(criterion: &mut Criterion) {
     );
 }
 
+/// What it costs to sort files first that are in no order.
+fn order(criterion: &mut Criterion) {
+    let of = |backwards| Inputs {
+        backwards,
+        ..Inputs::default()
+    };
+    compare(criterion, "order", [("sorted", of(false)), ("resorted", of(true))]);
+}
+
 fn columns(criterion: &mut Criterion) {
     let of = |columns, rows| Inputs {
         rows,
@@ -137,5 +146,5 @@ fn distance(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, inputs, key, run, codec, copy, columns, distance);
+criterion_group!(benches, inputs, key, run, codec, copy, order, columns, distance);
 criterion_main!(benches);

@@ -17,6 +17,7 @@ class Case:
     peers: tuple[str, ...] = SORTING
     # Of ours alone.
     threads: int = 2
+    options: tuple[str, ...] = ()
 
 
 CASES = [
@@ -32,6 +33,13 @@ CASES = [
     Case("narrow", Workload("narrow", shape="narrow"), "7 numeric columns"),
     Case("wide", Workload("wide", shape="wide", files=4, rows=8_000), "200 columns"),
     Case("ties", Workload("ties", ties=True), "each key in about six rows, of all writers"),
+    Case(
+        "unsorted",
+        Workload("unsorted", shuffled=True),
+        "rows of a file in no order: ours sorts each file first",
+        ("datafusion-user", "duckdb", "polars"),
+        options=("--unsorted", "resort"),
+    ),
     Case("k64", Workload("k64", writers=64, files=4), "64 overlapping inputs, the same rows"),
     Case("k256", Workload("k256", writers=256, files=1), "256 overlapping inputs, the same rows"),
     Case("k1024", Workload("k1024", writers=1024, files=1, rows=5_000), "1,024 overlapping inputs, the same rows"),

@@ -86,7 +86,7 @@ class Bench:
             key = ["--sort-key", ",".join(spec["sort_key"])] if spec["sort_key"] else []
             sizes = ["--memory", f"{budget_mib}MiB", "--target-file-size", "1GiB"]
             sizes += ["--threads", str(prepared.get("threads", 2))]
-            command = [self.ours, *key, *sizes, "--codec", "zstd(1)", "--json", "--output", self.out, *spec["files"]]
+            command = [self.ours, *key, *sizes, *prepared.get("options", ()), "--codec", "zstd(1)", "--json", "--output", self.out, *spec["files"]]
         else:
             if engine == "deltalake":
                 self.python("engines.py", "deltalake:prepare", prepared["spec_path"], self.out)
@@ -129,7 +129,8 @@ class Bench:
         return runs
 
     def case(self, case):
-        prepared, checks = self.prepare(case.workload) | {"threads": case.threads}, {}
+        own = {"threads": case.threads, "options": case.options}
+        prepared, checks = self.prepare(case.workload) | own, {}
         spec = prepared["spec"]
         size_mb = sum(os.path.getsize(file) for file in spec["files"]) / 1e6
         result = {"name": case.name, "about": case.about, "rows": prepared["workload"].total_rows}

@@ -33,6 +33,8 @@ class Workload:
     late: float = 0.0
     # Whether many rows of all writers have the same key.
     ties: bool = False
+    # Whether the rows of a file are in no order at all.
+    shuffled: bool = False
     codec: str = "zstd"
     sort_key: tuple[str, ...] = ("ts", "id")
 
@@ -109,6 +111,8 @@ def write_file(workload, directory, place):
     table = pa.table(columns.SHAPES[workload.shape](random, micros, ids))
     if workload.sort_key:
         table = table.take(pc.sort_indices(table, [(name, "ascending") for name in workload.sort_key]))
+    if workload.shuffled:
+        table = table.take(random.permutation(table.num_rows))
     millis = int(micros[-1]) // 1000
     path = pathlib.Path(directory, f"{millis}-w{writer:04d}-{sequence}.parquet")
     pq.write_table(

@@ -17,8 +17,8 @@ use firnline::parquet::arrow::ArrowWriter;
 use firnline::parquet::basic::{Compression, ZstdLevel};
 use firnline::parquet::file::properties::WriterProperties;
 use firnline::{
-    Codec, DEFAULT_MAX_ROW_GROUP_ROWS, MergeInput, MergeOptions, MergeTarget, ParquetMerger, SortField, WriterId,
-    read_footer,
+    Codec, DEFAULT_MAX_ROW_GROUP_ROWS, MergeInput, MergeOptions, MergeTarget, OnUnsorted, ParquetMerger, SortField,
+    WriterId, read_footer,
 };
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt, stream};
@@ -62,6 +62,8 @@ pub(crate) struct Inputs {
     /// Most rows of a row group of the outputs.
     pub(crate) row_group: usize,
     pub(crate) copy_row_groups: bool,
+    /// Whether each file begins with its greatest key, and has to be sorted first.
+    pub(crate) backwards: bool,
 }
 
 impl Default for Inputs {
@@ -75,6 +77,7 @@ impl Default for Inputs {
             codec: Codec::Zstd(1),
             row_group: DEFAULT_MAX_ROW_GROUP_ROWS,
             copy_row_groups: true,
+            backwards: false,
         }
     }
 }
@@ -173,6 +176,7 @@ fn options(of: &Inputs) -> MergeOptions {
         .with_codec(of.codec)
         .with_max_row_group_rows(of.row_group)
         .with_copy_row_groups(of.copy_row_groups)
+        .with_on_unsorted(OnUnsorted::Resort)
 }
 
 fn target(store: &Arc<dyn ObjectStore>, of: &Inputs) -> MergeTarget {
@@ -216,7 +220,10 @@ fn batch(of: &Inputs, file: usize) -> RecordBatch {
     let rows = of.rows / of.files;
     let run = of.run.unwrap_or(rows);
     let place = |row: usize| (row / run * of.files + file) * run + row % run;
-    let numbers: Vec<i64> = (0..rows).map(|row| i64::try_from(place(row)).unwrap()).collect();
+    let mut numbers: Vec<i64> = (0..rows).map(|row| i64::try_from(place(row)).unwrap()).collect();
+    if of.backwards {
+        numbers.reverse();
+    }
     let mut columns = keys(of.key, &numbers);
     match of.columns {
         Columns::Nested => columns.extend(nested(&numbers)),

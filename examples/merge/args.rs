@@ -87,6 +87,9 @@ impl Args {
         {
             return Err(format!("--codec: zstd(1) to zstd(22): zstd({level})"));
         }
+        if self.target_file_size == 0 {
+            return Err("--target-file-size: no file is that small: 0".to_owned());
+        }
         let mut columns = BTreeSet::new();
         for field in &self.sort_key {
             if !columns.insert(&field.column) {
