@@ -75,7 +75,7 @@ pub use partitioning::{Partitioner, partition_value};
 pub use place::Place;
 pub use plan::{Plan, PlannedSource, Window};
 pub use quarantine::QuarantineReason;
-pub use schema::{Evolution, TableColumns, Unified, from_parquet, strip_metadata, unify};
+pub use schema::{Evolution, STORED_NAME_KEY, TableColumns, Unified, from_parquet, strip_metadata, unify};
 pub use sink::{
     BadSource, CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, Outcome, OutputFile, Table, TableChange,
     TableCommit, TableInfo, TableLayout, TableProvider, TableSink, TableState,

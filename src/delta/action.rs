@@ -327,6 +327,15 @@ pub struct Protocol {
 }
 
 impl Protocol {
+    /// Whether a reader of this table must know `feature`, listed by name.
+    pub(super) fn lists_reader_feature(&self, feature: &str) -> bool {
+        self.min_reader_version == 3
+            && self
+                .reader_features
+                .as_ref()
+                .is_some_and(|features| features.iter().any(|f| f == feature))
+    }
+
     /// Whether a writer of this table must know `feature`, listed by name.
     pub(super) fn lists_writer_feature(&self, feature: &str) -> bool {
         self.min_writer_version == 7

@@ -10,7 +10,7 @@ use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, check_depth, join, map_
 use crate::schema::drift;
 
 /// What a column name must not contain where columns are not mapped (Delta protocol, "Column Mapping").
-const FORBIDDEN: [char; 9] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t'];
+const FORBIDDEN: [char; 10] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
 
 /// The columns of `source` in a Delta table.
 ///
@@ -29,6 +29,34 @@ pub(super) fn canonical_schema(source: &Schema) -> Result<SchemaRef, QuarantineR
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// That all names of canonical columns may stand in a table whose columns are not mapped.
+pub(super) fn check_names(schema: &Schema) -> Result<(), QuarantineReason> {
+    check_names_of(schema.fields(), "")
+}
+
+fn check_names_of(fields: &Fields, path: &str) -> Result<(), QuarantineReason> {
+    fields.iter().try_for_each(|field| {
+        let column = join(path, field.name());
+        if field.name().contains(FORBIDDEN) {
+            return Err(drift(
+                &column,
+                field.name(),
+                "none of ` ,;{}()\\n\\t=`",
+                "column name not allowed in Delta tables",
+            ));
+        }
+        match field.data_type() {
+            DataType::Struct(fields) => check_names_of(fields, &column),
+            DataType::List(part) => check_names_of(&vec![Arc::clone(part)].into(), &column),
+            DataType::Map(entries, _) => match entries.data_type() {
+                DataType::Struct(parts) => check_names_of(parts, &column),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    })
+}
+
 fn canonical_fields(fields: &Fields, path: &str, depth: usize) -> Result<Fields, QuarantineReason> {
     let mut names = BTreeSet::new();
     fields
@@ -36,13 +64,8 @@ fn canonical_fields(fields: &Fields, path: &str, depth: usize) -> Result<Fields,
         .map(|field| {
             let name = field.name();
             let column = join(path, name);
-            if name.is_empty() || name.contains(FORBIDDEN) || name.contains('=') {
-                return Err(drift(
-                    &column,
-                    name,
-                    "none of ` ,;{}()\\n\\t=`",
-                    "column name not allowed in Delta tables",
-                ));
+            if name.is_empty() {
+                return Err(drift(&column, name, "a name", "column without a name"));
             }
             if !names.insert(name.to_lowercase()) {
                 return Err(drift(
@@ -435,9 +458,9 @@ mod tests {
             (["a", "b c"], "column name not allowed in Delta tables"),
             (["a", "b=c"], "column name not allowed in Delta tables"),
         ] {
-            let Err(QuarantineReason::SchemaDrift { rule: found, .. }) =
-                canonical_schema(&Schema::new(names.map(field).to_vec()))
-            else {
+            let schema = canonical_schema(&Schema::new(names.map(field).to_vec()));
+            let checked = schema.and_then(|schema| check_names(&schema));
+            let Err(QuarantineReason::SchemaDrift { rule: found, .. }) = checked else {
                 panic!("{names:?} were taken")
             };
             assert_eq!(found, rule);

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use object_store::path::Path;
+use parquet::arrow::ArrowSchemaConverter;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -13,12 +14,11 @@ use uuid::Uuid;
 use super::action::{Action, Add, CommitInfo, DomainMetadata, decode_path, encode_path};
 use super::create::new_table;
 use super::error::{invalid, unsupported};
-use super::evolve::evolved;
+use super::evolve::{Followed, follow};
 use super::gate::check_append;
 use super::marker;
 use super::options::DeltaOptions;
 use super::partitioner::ColumnPartitioner;
-use super::schema::{fit_columns, parse_schema};
 use super::snapshot::Snapshot;
 use super::stats::file_stats;
 use super::stats_columns::StatsColumns;
@@ -26,6 +26,7 @@ use crate::data_file::DataFile;
 use crate::error::{Error, Result};
 use crate::ids::LaneId;
 use crate::partitioning::{Partitioner, stored};
+use crate::schema::{has_stored_names, with_stored_names};
 use crate::sink::{Entry, LanesInTable, Marker, OutputFile, Settled, TableChange, TableCommit};
 
 /// Makes the next commit of a Delta table: state and change in, bytes and their place out.
@@ -196,13 +197,18 @@ impl DeltaCommitBuilder {
                 return Ok(step);
             }
             check_append(base, &self.options)?;
-            if let Some(reason) = outdated(base, commit.files())? {
-                return Ok(DeltaCommitStep::Outdated { reason });
+            // A void adds nothing that would have to fit.
+            if let TableChange::Append { schema, evolve, files } = &commit.change {
+                let followed = follow(base, schema, *evolve)?;
+                if let Some(reason) = outdated(base, &followed.files, files)? {
+                    return Ok(DeltaCommitStep::Outdated { reason });
+                }
+                return self.file(commit, Some(followed)).map(DeltaCommitStep::Put);
             }
         } else if commit.base.is_some() && !matches!(commit.change, TableChange::Adopt { .. }) {
             return Ok(DeltaCommitStep::Diverged { found: None });
         }
-        self.file(commit).map(DeltaCommitStep::Put)
+        self.file(commit, None).map(DeltaCommitStep::Put)
     }
 
     /// Whether the marker alone says how `commit` ends.
@@ -218,7 +224,8 @@ impl DeltaCommitBuilder {
         }))
     }
 
-    fn file(&self, commit: &TableCommit) -> Result<DeltaCommitFile> {
+    /// The commit, of files for whose columns the table is `followed`.
+    fn file(&self, commit: &TableCommit, followed: Option<Followed>) -> Result<DeltaCommitFile> {
         let version = self.base.as_ref().map_or(0, |base| base.version().saturating_add(1));
         let txn_id = commit_txn_id(commit);
         let marker = commit.marker()?;
@@ -229,19 +236,14 @@ impl DeltaCommitBuilder {
         };
         let mut actions = Vec::with_capacity(files.len() + 8);
         let (table_schema, stats) = match (&self.base, schema) {
-            (Some(base), Some(schema)) => {
-                let mut table_schema = base.schema().clone();
-                // A void adds nothing that would have to fit.
-                if let TableChange::Append { evolve, .. } = &commit.change {
-                    if let Some(metadata) = evolved(base, schema, *evolve)? {
-                        table_schema = parse_schema(&metadata.schema_string)?;
-                        actions.push(Action::MetaData(metadata));
-                    }
-                    fit_columns(&table_schema, schema)?;
-                }
-                (table_schema, StatsColumns::of(base))
+            (Some(base), _) => {
+                let (metadata, table) = match followed {
+                    Some(followed) => (followed.metadata, followed.table),
+                    None => (None, Arc::clone(base.schema())),
+                };
+                actions.extend(metadata.map(Action::MetaData));
+                (table, StatsColumns::of(base))
             }
-            (Some(base), None) => (base.schema().clone(), StatsColumns::default()),
             (None, Some(schema)) => {
                 let (protocol, metadata) = new_table(schema, commit, &self.options)?;
                 let created = [Action::Protocol(protocol), Action::MetaData(metadata)];
@@ -407,18 +409,37 @@ impl DeltaCommitBuilder {
     }
 }
 
-/// Why files cannot be added to a table that is partitioned in another way than they are.
-fn outdated(base: &Snapshot, files: &[DataFile]) -> Result<Option<String>> {
+/// Why files cannot be added to a table for whose partitions or columns they were not written; `columns` are those that
+/// files would have now.
+fn outdated(base: &Snapshot, columns: &SchemaRef, files: &[DataFile]) -> Result<Option<String>> {
     let partitioner = ColumnPartitioner::of(base.metadata(), base.schema())?;
-    let wanted = partitioner.as_ref().map(Partitioner::id);
+    let partitioner = partitioner.as_ref().map(|p| p as &dyn Partitioner);
+    let wanted = partitioner.map(Partitioner::id);
     let spec = |file: &DataFile| file.partition.as_ref().map(|partition| partition.spec.clone());
-    let other = files.iter().find(|file| spec(file).as_deref() != wanted);
-    Ok(other.map(|file| {
+    if let Some(file) = files.iter().find(|file| spec(file).as_deref() != wanted) {
         let found = spec(file);
-        format!(
+        return Ok(Some(format!(
             "file is of other partitions than the table. file=`{}` partitions=`{found:?}` table=`{wanted:?}`",
             file.path
-        )
+        )));
+    }
+    if !has_stored_names(columns.fields()) {
+        return Ok(None);
+    }
+    let in_files = with_stored_names(&stored(columns, partitioner));
+    let in_files = ArrowSchemaConverter::new().convert(&in_files);
+    let in_files = in_files.map_err(|e| invalid("the table's columns cannot be stored").with_source(e))?;
+    let paths: BTreeSet<_> = in_files.columns().iter().map(|column| column.path().parts()).collect();
+    Ok(files.iter().find_map(|file| {
+        let other = file
+            .columns
+            .iter()
+            .find(|column| !paths.contains(column.path.as_slice()))?;
+        let column = other.path.join(".");
+        let path = &file.path;
+        Some(format!(
+            "file has a column that the table has under another name. file=`{path}` column=`{column}`"
+        ))
     }))
 }
 

@@ -3,7 +3,7 @@
 use arrow::datatypes::Schema;
 
 use super::action::{Metadata, Protocol};
-use super::canonical::canonical_schema;
+use super::canonical::{canonical_schema, check_names};
 use super::error::{invalid, unsupported};
 use super::options::{DeltaOptions, parse_interval_ms};
 use super::schema::{has_timestamp_ntz, schema_string, without_void};
@@ -76,6 +76,7 @@ pub(super) fn new_table_schema(schema: &Schema, options: &DeltaOptions) -> Resul
         }
     }
     let canonical = canonical_schema(schema)
+        .and_then(|schema| check_names(&schema).map(|()| schema))
         .map_err(|reason| Error::new(ErrorKind::Unsupported, format!("no table can be made: {reason}")))?;
     let stored = without_void(&canonical);
     // Inside of lists and structs, nothing else says that a type is missing.

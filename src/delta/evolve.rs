@@ -1,12 +1,15 @@
 //! The schema of a table, changed to be that of new files (Delta protocol, "Schema Serialization Format", "Type
 //! Widening"). Pure.
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 
 use super::action::Metadata;
 use super::error::LogError;
-use super::schema::{encode_field, encode_type, parse_primitive, type_has_ntz};
+use super::mapping::NewIds;
+use super::schema::{encode_field, encode_type, fit_columns, parse_primitive, parse_schema, type_has_ntz};
 use super::snapshot::Snapshot;
 use crate::error::Result;
 use crate::options::Evolve;
@@ -42,32 +45,66 @@ pub(super) fn evolution(table: &Snapshot) -> Evolution {
     }
 }
 
-/// What the metadata of a table become so that it has `columns`, as far as `evolve` lets it; `None`: it has them, or
-/// never will.
-pub(super) fn evolved(table: &Snapshot, columns: &Schema, evolve: Evolve) -> Result<Option<Metadata>> {
+/// A table that files are added to.
+#[derive(Debug)]
+pub(super) struct Followed {
+    /// What its metadata become; `None`: they stay.
+    pub(super) metadata: Option<Metadata>,
+    /// All its columns.
+    pub(super) table: SchemaRef,
+    /// Those of the files, as [`fit_columns`] has them.
+    pub(super) files: SchemaRef,
+}
+
+/// What a table becomes so that it has `columns`, as far as `evolve` lets it.
+///
+/// # Errors
+///
+/// `Unsupported` naming the column that it does not have even so.
+pub(super) fn follow(table: &Snapshot, columns: &Schema, evolve: Evolve) -> Result<Followed> {
+    let metadata = evolved(table, columns, evolve)?;
+    let known = match &metadata {
+        Some(metadata) => parse_schema(metadata)?,
+        None => Arc::clone(table.schema()),
+    };
+    Ok(Followed {
+        files: fit_columns(&known, columns)?,
+        table: known,
+        metadata,
+    })
+}
+
+fn evolved(table: &Snapshot, columns: &Schema, evolve: Evolve) -> Result<Option<Metadata>> {
     if evolve == Evolve::Never {
         return Ok(None);
     }
-    let text = &table.metadata().schema_string;
-    let mut schema: Value = serde_json::from_str(text).map_err(|e| LogError::Schema {
+    let known = table.metadata();
+    let mut schema: Value = serde_json::from_str(&known.schema_string).map_err(|e| LogError::Schema {
         rule: e.to_string(),
         column: String::new(),
     })?;
-    let change = Change {
+    let mut change = Change {
         evolution: evolution(table),
         widens: evolve == Evolve::AddAndWiden,
+        ids: NewIds::of(known, &schema),
     };
-    let is_changed = change.fields(&mut schema, columns.fields(), "")?;
-    Ok(is_changed.then(|| Metadata {
+    if !change.fields(&mut schema, columns.fields(), "")? {
+        return Ok(None);
+    }
+    let mut metadata = Metadata {
         schema_string: schema.to_string(),
-        ..table.metadata().clone()
-    }))
+        ..known.clone()
+    };
+    metadata.configuration.extend(change.ids.map(|ids| ids.property()));
+    Ok(Some(metadata))
 }
 
 /// Changes schemas, and says whether it did. What cannot be changed is left: whoever compares will find it.
-struct Change {
+struct Change<'a> {
     evolution: Evolution,
     widens: bool,
+    /// Where columns are mapped.
+    ids: Option<NewIds<'a>>,
 }
 
 /// A type that a part of a column had, and the one that it has now.
@@ -78,9 +115,9 @@ struct TypeChange {
     to: Value,
 }
 
-impl Change {
+impl Change<'_> {
     /// Of a struct at `path`.
-    fn fields(&self, of: &mut Value, columns: &Fields, path: &str) -> Result<bool> {
+    fn fields(&mut self, of: &mut Value, columns: &Fields, path: &str) -> Result<bool> {
         let Some(fields) = of.get_mut("fields").and_then(Value::as_array_mut) else {
             return Ok(false);
         };
@@ -90,7 +127,8 @@ impl Change {
             match fields.iter_mut().find(|field| name(field)) {
                 Some(field) => is_changed |= self.field(field, column, &join(path, column.name()))?,
                 None if self.evolution.lets_add(column.data_type()) => {
-                    fields.push(encode_field(&column.as_ref().clone().with_nullable(true))?);
+                    let field = encode_field(&column.as_ref().clone().with_nullable(true))?;
+                    fields.push(self.mapped(field));
                     is_changed = true;
                 }
                 None => {}
@@ -99,7 +137,7 @@ impl Change {
         Ok(is_changed)
     }
 
-    fn field(&self, field: &mut Value, column: &FieldRef, path: &str) -> Result<bool> {
+    fn field(&mut self, field: &mut Value, column: &FieldRef, path: &str) -> Result<bool> {
         if self.evolution.fixed.contains(path) {
             return Ok(false);
         }
@@ -115,7 +153,7 @@ impl Change {
 
     /// Of the part at `path` of the `field`.
     fn data_type(
-        &self,
+        &mut self,
         of: &mut Value,
         key: &str,
         column: &DataType,
@@ -127,7 +165,7 @@ impl Change {
         };
         let from = known.as_str().and_then(parse_primitive);
         if from == Some(DataType::Null) && self.evolution.lets_add(column) {
-            *known = encode_type(column, path)?;
+            *known = self.mapped(encode_type(column, path)?);
             return Ok(true);
         }
         match column {
@@ -158,6 +196,14 @@ impl Change {
                 Ok(widens)
             }
         }
+    }
+
+    /// What is new in a schema, with ids and names if it needs any.
+    fn mapped(&mut self, mut new: Value) -> Value {
+        if let Some(ids) = &mut self.ids {
+            ids.map(&mut new);
+        }
+        new
     }
 
     /// Lets a part be null that may be so in `column`.

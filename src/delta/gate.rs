@@ -2,6 +2,7 @@
 
 use super::action::Protocol;
 use super::error::unsupported;
+use super::mapping;
 use super::options::{DeltaOptions, parse_interval_ms};
 use super::partitioner::ColumnPartitioner;
 use super::schema::constraints;
@@ -10,7 +11,7 @@ use crate::error::Result;
 
 /// Features a reader must know (Delta protocol, "Valid Feature Names in Table Features").
 const READER_FEATURES: [&str; 7] = [
-    "columnMapping", // only where the mode is `none`
+    "columnMapping",
     "deletionVectors",
     "timestampNtz",
     "typeWidening",
@@ -50,7 +51,7 @@ pub(super) fn check_append(table: &Snapshot, options: &DeltaOptions) -> Result<(
     }
     for (key, value) in &metadata.configuration {
         let refused = match key.as_str() {
-            "delta.columnMapping.mode" => !value.eq_ignore_ascii_case("none"),
+            mapping::MODE => !mapping::is_understood(table.protocol(), value),
             "delta.setTransactionRetentionDuration" => {
                 parse_interval_ms(value).is_none_or(|millis| millis < options.horizon_ms)
             }
@@ -59,6 +60,11 @@ pub(super) fn check_append(table: &Snapshot, options: &DeltaOptions) -> Result<(
         if refused {
             obstacles.push(format!("property {key} = {value}"));
         }
+    }
+    if mapping::is_mapped(metadata)
+        && let Some(column) = mapping::unmapped(table.schema().fields(), "")
+    {
+        obstacles.push(format!("column without id or physical name: {column}"));
     }
     obstacles.extend(constraints(&metadata.schema_string));
     if table.has_in_commit_timestamps() && table.in_commit_timestamp().is_none() {
@@ -203,6 +209,30 @@ mod tests {
         );
         let generated = PLAIN.replace("\"metadata\":{}", r#""metadata":{"delta.generationExpression":"b"}"#);
         assert!(refusal(&table(1, 4, &[], &[], &generated)).contains("delta.generationExpression on a"));
+    }
+
+    #[test]
+    fn mapped_columns_are_taken_where_the_protocol_knows_of_them() {
+        let schema = PLAIN.replace(
+            "{}",
+            r#"{"delta.columnMapping.id":1,"delta.columnMapping.physicalName":"col-1"}"#,
+        );
+        let mode = |mode| [(mapping::MODE, mode)];
+        for (reader, writer, features) in [(2, 5, &[][..]), (2, 7, &["columnMapping"]), (3, 7, &["columnMapping"])] {
+            for known in ["name", "ID"] {
+                let table = table(reader, writer, features, &mode(known), &schema);
+                check_append(&table, &DeltaOptions::default()).unwrap();
+            }
+        }
+        let unknown = [
+            table(1, 5, &[], &mode("name"), &schema),
+            table(2, 4, &[], &mode("name"), &schema),
+            table(3, 7, &[], &mode("name"), &schema),
+            table(2, 5, &[], &mode("place"), &schema),
+        ];
+        for table in unknown {
+            assert!(refusal(&table).contains("property delta.columnMapping.mode = "));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod evolve;
 mod gate;
 mod hint;
 mod log;
+mod mapping;
 mod marker;
 mod options;
 mod parquet_stream;

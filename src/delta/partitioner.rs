@@ -18,6 +18,7 @@ use super::stats::{common_year, date_text, decimal_text, unscaled};
 use crate::data_file::{Datum, FilePartition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::partitioning::Partitioner;
+use crate::schema::stored_name;
 
 /// The partition columns of a table.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ impl ColumnPartitioner {
         }))
     }
 
-    /// The value of each partition column of a file, by name.
+    /// The value of each partition column of a file, by the name that it has in files, where it had any.
     pub(super) fn texts(&self, partition: &FilePartition) -> Result<Vec<(String, Option<String>)>> {
         let columns = self.columns.iter().zip(&partition.values);
         let texts = columns.map(|(column, value)| {
@@ -71,7 +72,7 @@ impl ColumnPartitioner {
                     )
                 })
             });
-            Ok((column.name().clone(), text.transpose()?))
+            Ok((stored_name(column).to_owned(), text.transpose()?))
         });
         texts.collect()
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use serde_json::{Map, Value, json};
 
+use super::action::Metadata;
 use super::error::{LogError, invalid, unsupported};
+use super::mapping::{arrow_metadata, is_mapped};
 use crate::error::Result;
 use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of, map_parts};
 use crate::schema::{is_typed, is_wider};
@@ -19,14 +21,13 @@ const CONSTRAINTS: [&str; 5] = [
     "EXISTS_DEFAULT",
 ];
 
-/// Reads a `schemaString`. Column metadata are left out: the text itself stays as it is.
-pub(super) fn parse_schema(schema_string: &str) -> Result<SchemaRef, LogError> {
-    let value: Value = serde_json::from_str(schema_string).map_err(|e| LogError::Schema {
-        rule: e.to_string(),
-        column: String::new(),
-    })?;
-    let fields = parse_fields(&value, "")?;
-    Ok(Arc::new(Schema::new(fields)))
+/// The columns of a table. Of column metadata only the mapping is taken over: the text itself stays as it is.
+pub(super) fn parse_schema(table: &Metadata) -> Result<SchemaRef, LogError> {
+    let value: Value = serde_json::from_str(&table.schema_string).map_err(|e| bad(e.to_string(), ""))?;
+    let parser = Parser {
+        is_mapped: is_mapped(table),
+    };
+    Ok(Arc::new(Schema::new(parser.fields(&value, "")?)))
 }
 
 /// The columns whose metadata ask a writer to compute or to check values, with what they ask.
@@ -70,48 +71,59 @@ fn bad(rule: impl Into<String>, column: &str) -> LogError {
     }
 }
 
-fn parse_fields(value: &Value, path: &str) -> Result<Fields, LogError> {
-    let fields = value
-        .get("fields")
-        .and_then(Value::as_array)
-        .ok_or_else(|| bad("a struct without fields", path))?;
-    fields.iter().map(|field| parse_field(field, path)).collect()
+/// Reads schemas.
+struct Parser {
+    is_mapped: bool,
 }
 
-fn parse_field(value: &Value, path: &str) -> Result<FieldRef, LogError> {
-    let name = value
-        .get("name")
-        .and_then(Value::as_str)
-        .ok_or_else(|| bad("a field without name", path))?;
-    let path = join(path, name);
-    let data_type = value.get("type").ok_or_else(|| bad("a field without type", &path))?;
-    let data_type = parse_type(data_type, &path)?;
-    // A void column has no values at all, whatever it says.
-    let nullable = data_type == DataType::Null || value.get("nullable").and_then(Value::as_bool).unwrap_or(true);
-    Ok(Arc::new(Field::new(name, data_type, nullable)))
-}
-
-fn parse_type(value: &Value, path: &str) -> Result<DataType, LogError> {
-    if let Some(name) = value.as_str() {
-        return parse_primitive(name).ok_or_else(|| bad(format!("unknown type {name}"), path));
+impl Parser {
+    fn fields(&self, value: &Value, path: &str) -> Result<Fields, LogError> {
+        let fields = value
+            .get("fields")
+            .and_then(Value::as_array)
+            .ok_or_else(|| bad("a struct without fields", path))?;
+        fields.iter().map(|field| self.field(field, path)).collect()
     }
-    let nested = |key: &str, nullable: Option<&str>, name: &str| -> Result<FieldRef, LogError> {
-        let inner = value
-            .get(key)
-            .ok_or_else(|| bad(format!("a type without {key}"), path))?;
-        let nullable = nullable.is_some_and(|flag| value.get(flag).and_then(Value::as_bool).unwrap_or(true));
-        let inner = parse_type(inner, &join(path, name))?;
-        Ok(Arc::new(Field::new(name, inner, nullable)))
-    };
-    match value.get("type").and_then(Value::as_str) {
-        Some("struct") => Ok(DataType::Struct(parse_fields(value, path)?)),
-        Some("array") => Ok(DataType::List(nested("elementType", Some("containsNull"), ELEMENT)?)),
-        Some("map") => Ok(map_of(
-            nested("keyType", None, KEY)?,
-            nested("valueType", Some("valueContainsNull"), VALUE)?,
-        )),
-        Some(other) => Err(bad(format!("unknown type {other}"), path)),
-        None => Err(bad("a type that is neither a name nor an object", path)),
+
+    fn field(&self, value: &Value, path: &str) -> Result<FieldRef, LogError> {
+        let name = value
+            .get("name")
+            .and_then(Value::as_str)
+            .ok_or_else(|| bad("a field without name", path))?;
+        let path = join(path, name);
+        let data_type = value.get("type").ok_or_else(|| bad("a field without type", &path))?;
+        let data_type = self.data_type(data_type, &path)?;
+        // A void column has no values at all, whatever it says.
+        let nullable = data_type == DataType::Null || value.get("nullable").and_then(Value::as_bool).unwrap_or(true);
+        let mut field = Field::new(name, data_type, nullable);
+        if self.is_mapped {
+            field.set_metadata(arrow_metadata(value).unwrap_or_default());
+        }
+        Ok(Arc::new(field))
+    }
+
+    fn data_type(&self, value: &Value, path: &str) -> Result<DataType, LogError> {
+        if let Some(name) = value.as_str() {
+            return parse_primitive(name).ok_or_else(|| bad(format!("unknown type {name}"), path));
+        }
+        let nested = |key: &str, nullable: Option<&str>, name: &str| -> Result<FieldRef, LogError> {
+            let inner = value
+                .get(key)
+                .ok_or_else(|| bad(format!("a type without {key}"), path))?;
+            let nullable = nullable.is_some_and(|flag| value.get(flag).and_then(Value::as_bool).unwrap_or(true));
+            let inner = self.data_type(inner, &join(path, name))?;
+            Ok(Arc::new(Field::new(name, inner, nullable)))
+        };
+        match value.get("type").and_then(Value::as_str) {
+            Some("struct") => Ok(DataType::Struct(self.fields(value, path)?)),
+            Some("array") => Ok(DataType::List(nested("elementType", Some("containsNull"), ELEMENT)?)),
+            Some("map") => Ok(map_of(
+                nested("keyType", None, KEY)?,
+                nested("valueType", Some("valueContainsNull"), VALUE)?,
+            )),
+            Some(other) => Err(bad(format!("unknown type {other}"), path)),
+            None => Err(bad("a type that is neither a name nor an object", path)),
+        }
     }
 }
 
@@ -308,12 +320,20 @@ fn fit_field(table: &FieldRef, column: &FieldRef, path: &str) -> Result<FieldRef
         _ => return Err(other_type()),
     };
     // What the files say of nulls is kept: they may hold fewer than the table allows.
-    Ok(Arc::new(column.as_ref().clone().with_data_type(data_type)))
+    let field = Field::new(table.name(), data_type, column.is_nullable());
+    Ok(Arc::new(field.with_metadata(table.metadata().clone())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(schema_string: &str) -> Result<SchemaRef, LogError> {
+        parse_schema(&Metadata {
+            schema_string: schema_string.to_owned(),
+            ..Metadata::default()
+        })
+    }
 
     fn example() -> Schema {
         let item = Arc::new(Field::new(ELEMENT, DataType::Int16, true));
@@ -342,7 +362,7 @@ mod tests {
     #[test]
     fn a_schema_round_trips_through_its_json() {
         let text = schema_string(&example()).unwrap();
-        assert_eq!(*parse_schema(&text).unwrap(), example());
+        assert_eq!(*parse(&text).unwrap(), example());
         assert!(has_timestamp_ntz(example().fields()));
     }
 
@@ -354,7 +374,7 @@ mod tests {
         assert_eq!(parse_primitive("decimal(2,3)"), None);
         assert_eq!(parse_primitive("variant"), None);
         let text = r#"{"type":"struct","fields":[{"name":"v","type":"variant","nullable":true,"metadata":{}}]}"#;
-        let error = parse_schema(text).unwrap_err();
+        let error = parse(text).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the table's schema cannot be understood: unknown type variant. column=`v`"

@@ -10,27 +10,27 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, PutMode, PutOptions, PutPayload};
 
 use super::action::Action;
-use super::canonical::canonical_schema;
+use super::canonical::{canonical_schema, check_names};
 use super::checkpoint::{file_objects, struct_column};
 use super::checkpoint_write::write_checkpoint;
 use super::commit::{DeltaCommitBuilder, DeltaCommitFile, DeltaCommitStep, entry_of, output_path};
 use super::confirm::Walk;
 use super::create::new_table_schema;
 use super::error::{invalid, unsupported};
-use super::evolve::{evolution, evolved};
+use super::evolve::{evolution, follow};
 use super::gate::check_append;
 use super::log::{Loaded, Log};
 use super::marker::entry_marker;
 use super::options::DeltaOptions;
 use super::parquet_stream::ParquetStream;
 use super::partitioner::ColumnPartitioner;
-use super::schema::{fit_columns, parse_schema};
 use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::LaneId;
 use crate::options::Evolve;
 use crate::partitioning::Partitioner;
 use crate::quarantine::QuarantineReason;
+use crate::schema::has_stored_names;
 use crate::sink::{
     CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, TableCommit, TableInfo, TableLayout, TableSink,
     TableState, refuse_table_of,
@@ -288,8 +288,12 @@ impl DeltaSink {
 
 #[async_trait]
 impl TableSink for DeltaSink {
-    fn canonical_schema(&self, source: &Schema, _table: Option<&Schema>) -> Result<SchemaRef, QuarantineReason> {
-        canonical_schema(source)
+    fn canonical_schema(&self, source: &Schema, table: Option<&Schema>) -> Result<SchemaRef, QuarantineReason> {
+        let schema = canonical_schema(source)?;
+        if !table.is_some_and(|table| has_stored_names(table.fields())) {
+            check_names(&schema)?;
+        }
+        Ok(schema)
     }
 
     async fn decided(&self, lane: LaneId) -> Result<TableState> {
@@ -318,12 +322,8 @@ impl TableSink for DeltaSink {
         let (schema, partitioner) = match self.load().await? {
             Some(table) => {
                 check_append(&table, &self.options)?;
-                let columns = match evolved(&table, schema, evolve)? {
-                    Some(metadata) => parse_schema(&metadata.schema_string)?,
-                    None => table.schema().clone(),
-                };
                 let partitioner = ColumnPartitioner::of(table.metadata(), table.schema())?;
-                (fit_columns(&columns, schema)?, partitioner)
+                (follow(&table, schema, evolve)?.files, partitioner)
             }
             None => {
                 self.check_place().await?;

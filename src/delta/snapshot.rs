@@ -74,7 +74,8 @@ impl Snapshot {
         &self.metadata
     }
 
-    /// The columns, without column metadata.
+    /// The columns. Where they are mapped, their metadata are ids and [names in files](crate::STORED_NAME_KEY), else they
+    /// have none.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -173,7 +174,7 @@ impl PartialSnapshot {
         let metadata = self.metadata.ok_or_else(|| missing("metaData"))?;
         let schema = match self.schema {
             Some(schema) => schema,
-            None => parse_schema(&metadata.schema_string)?,
+            None => parse_schema(&metadata)?,
         };
         Ok(Snapshot {
             version,

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::stats_columns::StatsColumns;
 use crate::data_file::{Bound, ColumnMetrics, DataFile, Datum};
 use crate::error::{Error, ErrorKind, Result};
+use crate::schema::stored_name;
 
 /// Characters that are kept of a string, as Spark does.
 const STRING_PREFIX: usize = 32;
@@ -25,8 +26,10 @@ pub(super) fn file_stats(file: &DataFile, table: &Schema, columns: &StatsColumns
         metrics,
         columns,
         next_leaf: 0,
+        path: Vec::new(),
+        stored: Vec::new(),
     };
-    let stats = collector.fields(table.fields(), &mut Vec::new());
+    let stats = collector.fields(table.fields());
     let stats = FileStats {
         num_records: file.rows,
         min_values: stats.min,
@@ -94,16 +97,20 @@ struct Collector<'a> {
     metrics: HashMap<&'a [String], &'a ColumnMetrics>,
     columns: &'a StatsColumns,
     next_leaf: i64,
+    /// Where it is in the table, and in files.
+    path: Vec<String>,
+    stored: Vec<String>,
 }
 
 impl Collector<'_> {
-    fn fields(&mut self, fields: &Fields, path: &mut Vec<String>) -> Groups {
+    fn fields(&mut self, fields: &Fields) -> Groups {
         let mut groups = Groups::default();
         for field in fields {
-            let name = field.name();
-            path.push(name.clone());
+            let name = stored_name(field);
+            self.path.push(field.name().clone());
+            self.stored.push(name.to_owned());
             if let DataType::Struct(inner) = field.data_type() {
-                let inner = self.fields(inner, path);
+                let inner = self.fields(inner);
                 groups.min.push_group(name, inner.min);
                 groups.max.push_group(name, inner.max);
                 groups.null_count.push_group(name, inner.null_count);
@@ -111,8 +118,8 @@ impl Collector<'_> {
                 // A list or a map is one leaf, as in Spark; its own nulls cannot be told from its items'.
                 let leaf = self.next_leaf;
                 self.next_leaf += 1;
-                if let Some(metrics) = self.metrics.get(path.as_slice())
-                    && self.columns.covers(path, leaf)
+                if let Some(metrics) = self.metrics.get(self.stored.as_slice())
+                    && self.columns.covers(&self.path, &self.stored, leaf)
                 {
                     let (min, max) = bounds(metrics, field.data_type());
                     groups.min.push(name, min);
@@ -122,7 +129,8 @@ impl Collector<'_> {
                         .push(name, metrics.null_count.and_then(|n| raw(n.to_string())));
                 }
             }
-            path.pop();
+            self.path.pop();
+            self.stored.pop();
         }
         groups
     }

@@ -9,7 +9,7 @@ const DEFAULT_INDEXED_COLUMNS: i64 = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StatsColumns {
     rule: Rule,
-    /// Paths that have them in any case.
+    /// Paths in files that have them in any case.
     always: Vec<Vec<String>>,
     /// Whether readers have to be told that bounds are values of rows.
     pub(super) tight_bounds: bool,
@@ -54,14 +54,14 @@ impl StatsColumns {
         }
     }
 
-    /// Whether the leaf column at `path`, the `leaf`-th of the table, has statistics.
-    pub(super) fn covers(&self, path: &[String], leaf: i64) -> bool {
-        let below = |prefix: &Vec<String>| path.starts_with(prefix);
+    /// Whether the leaf column at `path`, which is `stored` at that path of files and the `leaf`-th of the table, has
+    /// statistics.
+    pub(super) fn covers(&self, path: &[String], stored: &[String], leaf: i64) -> bool {
         let by_rule = match &self.rule {
             Rule::First(count) => *count < 0 || leaf < *count,
-            Rule::Named(names) => names.iter().any(below),
+            Rule::Named(names) => names.iter().any(|prefix| path.starts_with(prefix)),
         };
-        by_rule || self.always.iter().any(below)
+        by_rule || self.always.iter().any(|prefix| stored.starts_with(prefix))
     }
 }
 
@@ -111,9 +111,9 @@ mod tests {
             ..StatsColumns::default()
         };
         let path = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        assert!(first(2).covers(&path(&["x"]), 1));
-        assert!(!first(2).covers(&path(&["x"]), 2));
-        assert!(first(-1).covers(&path(&["x"]), 1_000));
+        assert!(first(2).covers(&path(&["x"]), &path(&["x"]), 1));
+        assert!(!first(2).covers(&path(&["x"]), &path(&["x"]), 2));
+        assert!(first(-1).covers(&path(&["x"]), &path(&["x"]), 1_000));
         let named = StatsColumns {
             rule: Rule::Named(split_columns("a, b.c ,`d.e`,`x``y`")),
             always: clustering_columns(r#"{"clusteringColumns":[["k"]],"domainName":"delta.clustering"}"#),
@@ -129,7 +129,7 @@ mod tests {
             (&["k"], true),
             (&["z"], false),
         ] {
-            assert_eq!(named.covers(&path(names), 0), covered, "{names:?}");
+            assert_eq!(named.covers(&path(names), &path(names), 0), covered, "{names:?}");
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::Schema;
 use parquet::basic::{Encoding, Type as PhysicalType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::WriterPropertiesBuilder;
@@ -65,15 +66,17 @@ impl Encodings {
         }
     }
 
-    /// Sets how the columns of `parquet` are encoded, where it is known that a dictionary does not pay.
+    /// Sets how the columns of `schema`, which may have other names in `parquet`, are encoded, where it is known that a
+    /// dictionary does not pay.
     pub(super) fn apply(
         &self,
+        schema: &Schema,
         parquet: &SchemaDescriptor,
         properties: WriterPropertiesBuilder,
     ) -> WriterPropertiesBuilder {
         let mut properties = properties;
-        for (root, leaves) in roots(parquet) {
-            let evidence = self.columns.get(root).into_iter().flatten();
+        for (field, (_, leaves)) in schema.fields().iter().zip(roots(parquet)) {
+            let evidence = self.columns.get(field.name()).into_iter().flatten();
             for (evidence, leaf) in evidence.zip(leaves) {
                 if evidence.is_repetitive() {
                     continue;
@@ -183,7 +186,7 @@ mod tests {
 
     use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray};
     use arrow::datatypes::Int32Type;
-    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::{ArrowWriter, parquet_to_arrow_schema};
     use parquet::file::metadata::ParquetMetaDataReader;
     use parquet::file::properties::WriterProperties;
     use parquet::schema::types::ColumnPath;
@@ -228,7 +231,8 @@ mod tests {
     /// Whether a column gets a dictionary, and how it is encoded else.
     fn chosen(encodings: &Encodings, footer: &ParquetMetaData, column: &[&str]) -> (bool, Option<Encoding>) {
         let parquet = footer.file_metadata().schema_descr();
-        let properties = encodings.apply(parquet, WriterProperties::builder()).build();
+        let schema = parquet_to_arrow_schema(parquet, None).unwrap();
+        let properties = encodings.apply(&schema, parquet, WriterProperties::builder()).build();
         let path = ColumnPath::new(column.iter().map(|name| (*name).to_owned()).collect());
         (properties.dictionary_enabled(&path), properties.encoding(&path))
     }

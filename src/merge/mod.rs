@@ -104,10 +104,10 @@ use self::upload::largest_target;
 use crate::data_file::DataFile;
 use crate::error::{Error, ErrorKind};
 use crate::naming::WriterId;
-use crate::options::OnUnsorted;
+use crate::options::{OnUnsorted, SortField};
 use crate::partitioning::{Partitioner, stored};
 use crate::quarantine::QuarantineReason;
-use crate::schema::strip_metadata;
+use crate::schema::{strip_metadata, with_stored_names};
 
 /// A source to be merged. Among rows with equal keys those of the lesser (writer, sequence) come first, then
 /// those earlier in the file.
@@ -132,7 +132,7 @@ pub struct MergeTarget {
     pub stem: String,
     /// Their columns; each input's are a subset of them but for types that widen without loss, and for columns of
     /// type `Null`. Those of an input without rows do not matter. Metadata named `PARQUET:field_id` become the ids
-    /// of the columns.
+    /// of the columns, those named [`STORED_NAME_KEY`](crate::STORED_NAME_KEY) their names in the files.
     pub schema: SchemaRef,
     /// How files are cut by partition; `None`: they are not.
     pub partitioner: Option<Arc<dyn Partitioner>>,
@@ -404,14 +404,22 @@ impl ParquetMerger {
             return Ok(());
         };
         let mut reread = RowHash::new(&job.stored, &job.stored)?;
+        let in_files = stored(&target.schema, target.partitioner.as_deref());
+        let in_files = strip_metadata(&with_stored_names(&in_files));
         // What all rows of a file have in common does not change their order.
-        let mut order = self.options.sort_order.clone();
-        order.retain(|field| job.stored.index_of(&field.column).is_ok());
+        let order = self.options.sort_order.iter().filter_map(|field| {
+            let column = in_files.fields().get(job.stored.index_of(&field.column).ok()?)?;
+            let column = column.name().clone();
+            Some(SortField {
+                column,
+                ..field.clone()
+            })
+        });
         let plan = Plan {
             hash: None,
-            schema: Arc::clone(&job.stored),
-            columns: Arc::clone(&job.stored),
-            keys: KeyEncoder::new(&job.stored, &order)?.map(Arc::new),
+            schema: Arc::clone(&in_files),
+            columns: Arc::clone(&in_files),
+            keys: KeyEncoder::new(&in_files, &order.collect::<Vec<_>>())?.map(Arc::new),
             ..job.plan(None)?
         };
         let internal = |e: Stop| MergeError::internal(format!("an output cannot be read back: {e:?}"));

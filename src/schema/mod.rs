@@ -9,6 +9,7 @@ mod names;
 mod normalize;
 mod shared;
 mod step;
+mod stored_names;
 mod typed;
 mod unify;
 
@@ -18,6 +19,10 @@ pub use evolution::{Evolution, TableColumns};
 pub(crate) use join::is_wider;
 pub use normalize::{from_parquet, strip_metadata};
 pub(crate) use shared::SharedSchemas;
+pub use stored_names::STORED_NAME_KEY;
+pub(crate) use stored_names::with_stored_names;
+#[cfg(feature = "delta")]
+pub(crate) use stored_names::{has_stored_names, stored_name};
 pub(crate) use typed::is_typed;
 pub(crate) use unify::drift;
 pub use unify::{Unified, unify};

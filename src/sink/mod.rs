@@ -126,7 +126,8 @@ pub struct TableLayout {
     /// `{laneId}-{seq}-{attempt}-{version}-{anything}`. `None` where the format has no such.
     pub metadata_dir: Option<Path>,
     /// The columns of the files to be written, in the table's order and types, and with its column ids as
-    /// metadata `PARQUET:field_id` where the format has such.
+    /// metadata `PARQUET:field_id` and names in files as [`STORED_NAME_KEY`](crate::STORED_NAME_KEY) where the format has
+    /// such.
     pub schema: SchemaRef,
     /// How the files are cut by partition; `None` where the table is not partitioned.
     pub partitioner: Option<Arc<dyn Partitioner>>,

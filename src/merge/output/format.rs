@@ -18,6 +18,7 @@ use crate::merge::error::MergeError;
 use crate::merge::row_group::{ColumnRows, encode_column, encoding, one_encoder_bytes};
 use crate::merge::spawner::{Spawner, start_or_keep};
 use crate::options::{Codec, SortField};
+use crate::schema::with_stored_names;
 
 /// What encoders that are at work at the same time may take of a row group's memory; how many there are at most.
 const CONCURRENT_SHARE: u64 = 16;
@@ -26,7 +27,9 @@ const MAX_CONCURRENCY: usize = 16;
 /// How row groups are encoded.
 #[derive(Debug)]
 pub(super) struct Format {
+    /// The columns as the merge knows them.
     pub(super) schema: SchemaRef,
+    /// The columns of the files, which may have other names.
     pub(super) parquet: Arc<SchemaDescriptor>,
     pub(super) properties: WriterPropertiesPtr,
     pub(super) spawner: Option<Spawner>,
@@ -38,11 +41,7 @@ pub(super) struct Format {
 
 impl Format {
     pub(super) fn new(options: &OutputOptions) -> Result<Self, MergeError> {
-        let parquet = ArrowSchemaConverter::new()
-            .convert(&options.schema)
-            .map_err(|e| MergeError::Invalid {
-                detail: format!("schema cannot be written as Parquet: {e}"),
-            })?;
+        let parquet = parquet_schema(&with_stored_names(&options.schema))?;
         let encoders = options.row_group_bytes / CONCURRENT_SHARE / one_encoder_bytes(options.codec);
         Ok(Self {
             schema: Arc::clone(&options.schema),
@@ -77,6 +76,14 @@ impl Format {
     }
 }
 
+/// The Parquet columns of these Arrow columns.
+pub(super) fn parquet_schema(schema: &Schema) -> Result<SchemaDescriptor, MergeError> {
+    let converted = ArrowSchemaConverter::new().convert(schema);
+    converted.map_err(|e| MergeError::Invalid {
+        detail: format!("schema cannot be written as Parquet: {e}"),
+    })
+}
+
 fn properties(options: &OutputOptions, parquet: &SchemaDescriptor) -> Result<WriterPropertiesPtr, MergeError> {
     let metadata = options
         .key_value_metadata
@@ -91,8 +98,8 @@ fn properties(options: &OutputOptions, parquet: &SchemaDescriptor) -> Result<Wri
         .set_key_value_metadata((!metadata.is_empty()).then_some(metadata))
         .set_sorting_columns((!sorting.is_empty()).then_some(sorting))
         .set_max_row_group_row_count(None);
-    builder = options.encodings.apply(parquet, builder);
-    if let Some(column) = delta_column(&options.schema, &options.sort_order) {
+    builder = options.encodings.apply(&options.schema, parquet, builder);
+    if let Some(column) = delta_column(options, parquet) {
         builder = builder
             .set_column_dictionary_enabled(column.clone(), false)
             .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
@@ -101,18 +108,25 @@ fn properties(options: &OutputOptions, parquet: &SchemaDescriptor) -> Result<Wri
 }
 
 /// The first key column, if it is a time or an integer: in order, its differences are small.
-fn delta_column(schema: &Schema, order: &[SortField]) -> Option<ColumnPath> {
-    let field = schema.field_with_name(&order.first()?.column).ok()?;
+fn delta_column(options: &OutputOptions, parquet: &SchemaDescriptor) -> Option<ColumnPath> {
+    let first = options.sort_order.first()?;
+    let field = options.schema.field_with_name(&first.column).ok()?;
     matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..))
-        .then(|| ColumnPath::new(vec![field.name().clone()]))
+        .then(|| leaf_of(&options.schema, parquet, first))?
+        .map(|leaf| parquet.column(leaf).path().clone())
+}
+
+/// The only leaf of a column of the sort order.
+fn leaf_of(schema: &Schema, parquet: &SchemaDescriptor, field: &SortField) -> Option<usize> {
+    let column = schema.index_of(&field.column).ok()?;
+    let is_flat = parquet.root_schema().get_fields().get(column)?.is_primitive();
+    let mut leaves = 0..parquet.num_columns();
+    leaves.find(|leaf| is_flat && parquet.get_column_root_idx(*leaf) == column)
 }
 
 fn sorting_columns(options: &OutputOptions, parquet: &SchemaDescriptor) -> Vec<SortingColumn> {
     let columns = options.sort_order.iter().map_while(|field| {
-        let leaf = parquet
-            .columns()
-            .iter()
-            .position(|column| *column.path().parts() == [field.column.as_str()])?;
+        let leaf = leaf_of(&options.schema, parquet, field)?;
         Some(SortingColumn {
             column_idx: i32::try_from(leaf).ok()?,
             descending: field.descending,

@@ -15,7 +15,7 @@ use parquet::file::writer::SerializedFileWriter;
 pub(super) use self::file::{OpenFile, OpenGroup};
 
 use self::file::data_file;
-use self::format::{Format, compression};
+use self::format::{Format, compression, parquet_schema};
 use super::budget::{Memory, to_usize};
 use super::copying::{Copied, Offer, Rule};
 use super::encodings::Encodings;
@@ -118,7 +118,8 @@ impl Output {
     pub(super) fn rule(&self) -> Result<Rule, MergeError> {
         let options = &self.options;
         Ok(Rule {
-            columns: Arc::clone(&self.format.parquet),
+            // Those of inputs have the names of the table.
+            columns: Arc::new(parquet_schema(&options.schema)?),
             sort_order: options.sort_order.clone(),
             codec: compression(options.codec)?,
             // Encoders hold about twice the bytes that they write.

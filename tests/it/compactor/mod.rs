@@ -1,12 +1,14 @@
 //! The whole way: notifications in, a table out, sources reclaimed.
 
 mod damaged;
+mod delta_tables;
 mod doors;
 mod drift;
 mod grace;
 mod invoked;
 mod late;
 mod many;
+mod mapped;
 mod outputs;
 mod partitioned;
 mod reconcile;

@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use firnline::Evolve;
-use firnline::object_store::path::Path;
-use firnline::object_store::{ObjectStoreExt, PutPayload};
-use firnline::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use futures::executor::block_on;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::delta_tables::{adds, create, opened};
 use super::schemas::{compacted, file, longs, set_aside, ts, world};
 use super::support::{END, commits};
 use crate::table_log::is_iceberg;
@@ -21,46 +18,25 @@ fn table(world: &World, columns: &[(&str, &str)], partition_columns: &[&str]) {
     let fields = columns
         .iter()
         .map(|(name, data_type)| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}}));
-    let schema = json!({"type": "struct", "fields": fields.collect::<Vec<_>>()}).to_string();
-    let actions = [
-        json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}),
-        json!({"metaData": {"id": "6a92d155-a59b-42ee-bd4b-b4ec7fd1f875",
-            "format": {"provider": "parquet", "options": {}}, "schemaString": schema,
-            "partitionColumns": partition_columns, "configuration": {}}}),
-    ];
-    let lines: Vec<_> = actions.iter().map(Value::to_string).collect();
-    let path = Path::from("users/_delta_log/00000000000000000000.json");
-    block_on(world.tables.put(&path, PutPayload::from(lines.join("\n")))).unwrap();
+    let protocol = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+    let more = json!({"partitionColumns": partition_columns});
+    create(world, &protocol, &fields.collect(), &more);
 }
 
 /// Partition values as JSON, names of the file's columns, and its values of `ts`, of all files that have been added.
 fn files(world: &World) -> BTreeMap<String, (Vec<String>, Vec<i64>)> {
-    let mut files = BTreeMap::new();
-    for path in world.list(&world.tables, &"users/_delta_log".into()) {
-        let bytes = block_on(async { world.tables.get(&path).await.unwrap().bytes().await.unwrap() });
-        for line in std::str::from_utf8(&bytes).unwrap().lines() {
-            let action: Value = serde_json::from_str(line).unwrap();
-            let Some(path) = action["add"]["path"].as_str() else {
-                continue;
-            };
-            let path = Path::parse(format!("users/{path}")).unwrap();
-            let bytes = block_on(async { world.tables.get(&path).await.unwrap().bytes().await.unwrap() });
-            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
-            let names = reader
-                .schema()
-                .fields()
-                .iter()
-                .map(|field| field.name().clone())
-                .collect();
-            let batches = reader.build().unwrap().map(Result::unwrap);
-            let keys = batches.flat_map(|batch| {
-                let keys = batch.column_by_name("ts").unwrap();
-                keys.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
-            });
-            files.insert(action["add"]["partitionValues"].to_string(), (names, keys.collect()));
-        }
-    }
-    files
+    let files = adds(world).into_iter().map(|add| {
+        let reader = opened(world, &add);
+        let fields = reader.schema().fields().iter();
+        let names = fields.map(|field| field.name().clone()).collect();
+        let batches = reader.build().unwrap().map(Result::unwrap);
+        let keys = batches.flat_map(|batch| {
+            let keys = batch.column_by_name("ts").unwrap();
+            keys.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+        });
+        (add["partitionValues"].to_string(), (names, keys.collect()))
+    });
+    files.collect()
 }
 
 fn texts(values: Vec<Option<&str>>) -> ArrayRef {

@@ -7,5 +7,6 @@ mod faults;
 
 mod interop;
 mod lanes;
+mod mapped;
 mod refusals;
 mod support;

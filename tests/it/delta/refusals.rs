@@ -106,10 +106,16 @@ fn tables_with_features_that_are_not_supported_are_left_alone() {
         "partition column that the table has not. column=`gone`",
     );
     assert_refused(
-        &foreign_table(&json!({"minReaderVersion": 2, "minWriterVersion": 5}), |meta| {
+        &foreign_table(&json!({"minReaderVersion": 2, "minWriterVersion": 4}), |meta| {
             meta["configuration"] = json!({"delta.columnMapping.mode": "name"});
         }),
         "property delta.columnMapping.mode = name",
+    );
+    assert_refused(
+        &foreign_table(&json!({"minReaderVersion": 2, "minWriterVersion": 5}), |meta| {
+            meta["configuration"] = json!({"delta.columnMapping.mode": "name"});
+        }),
+        "column without id or physical name: id",
     );
     assert_refused(
         &foreign_table(&json!({"minReaderVersion": 1, "minWriterVersion": 3}), |meta| {
