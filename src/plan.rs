@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::convert::{IpcSchemaEncoder, try_fb_to_schema};
-use arrow::ipc::root_as_schema;
+use arrow::ipc::root_as_schema_with_opts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use flatbuffers::VerifierOptions;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -164,9 +165,11 @@ impl Plan {
 /// Metadata is a hash map whose order is not fixed, so plans carry schemas with at most one entry per map.
 mod schema_as_ipc {
     use super::{
-        Arc, BASE64, Deserialize, Deserializer, Engine, IpcSchemaEncoder, SchemaRef, Serializer, root_as_schema,
-        try_fb_to_schema,
+        Arc, BASE64, Deserialize, Deserializer, Engine, IpcSchemaEncoder, SchemaRef, Serializer, VerifierOptions,
+        root_as_schema_with_opts, try_fb_to_schema,
     };
+
+    const MAX_TABLE_DEPTH: usize = 128;
 
     pub(super) fn serialize<S: Serializer>(schema: &SchemaRef, serializer: S) -> Result<S::Ok, S::Error> {
         let flatbuffer = IpcSchemaEncoder::new().schema_to_fb(schema);
@@ -177,7 +180,12 @@ mod schema_as_ipc {
         use serde::de::Error;
         let text = String::deserialize(deserializer)?;
         let bytes = BASE64.decode(text).map_err(D::Error::custom)?;
-        let flatbuffer = root_as_schema(&bytes).map_err(D::Error::custom)?;
+        // A column of 64 levels takes some more tables than the verifier lets nest by itself.
+        let options = VerifierOptions {
+            max_depth: MAX_TABLE_DEPTH,
+            ..VerifierOptions::default()
+        };
+        let flatbuffer = root_as_schema_with_opts(&options, &bytes).map_err(D::Error::custom)?;
         try_fb_to_schema(flatbuffer).map(Arc::new).map_err(D::Error::custom)
     }
 }
@@ -234,6 +242,17 @@ mod tests {
         assert_eq!(again, plan());
         assert_eq!(again.encode().unwrap(), bytes);
         assert_eq!(again.rows(), 3);
+    }
+
+    #[test]
+    fn a_plan_may_have_as_deep_columns_as_files() {
+        let mut data_type = DataType::Int8;
+        for _ in 0..64 {
+            data_type = DataType::Struct(vec![Field::new("x", data_type, true)].into());
+        }
+        let mut deep = plan();
+        deep.schema = Arc::new(Schema::new(vec![Field::new("deep", data_type, true)]));
+        assert_eq!(Plan::decode(&deep.encode().unwrap()).unwrap(), deep);
     }
 
     #[test]

@@ -25,6 +25,7 @@ fi
 "$venv/bin/python" tests/interop/run.py "$@"
 "$venv/bin/python" tests/interop/iceberg.py
 "$venv/bin/python" tests/interop/drift.py
+"$venv/bin/python" tests/interop/fidelity.py
 "$venv/bin/python" tests/interop/cli.py
 "$venv/bin/python" tests/interop/kill.py --rounds 4
 "$venv/bin/python" tests/interop/kill.py --rounds 4 --format iceberg

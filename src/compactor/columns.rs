@@ -8,7 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use crate::merge::is_sortable;
 use crate::options::SortField;
 use crate::quarantine::QuarantineReason;
-use crate::schema::{Caster, TableColumns, drift, is_typed, unify};
+use crate::schema::{Caster, TableColumns, drift, is_typed, strip_metadata, unify};
 use crate::sink::TableSink;
 
 /// What is known of the columns of a file.
@@ -62,7 +62,7 @@ pub(super) fn choose(table: Option<&TableColumns>, order: &[SortField], files: &
     if let Some(table) = table
         && can_be_sorted(&table.schema, order).is_ok()
     {
-        chosen.schema = Some(Arc::clone(&table.schema));
+        chosen.schema = Some(strip_metadata(&table.schema));
         return chosen;
     }
     let empty = chosen_from(table, &without);

@@ -170,6 +170,9 @@ impl LaneWork {
         while let Some((file, footer)) = read.next().await {
             match footer {
                 Ok(mut footer) => {
+                    if let Some(table) = table {
+                        footer = footer.named_by(&table.schema);
+                    }
                     footer.schema = schemas.share(footer.schema);
                     if let Some(mut candidate) = self.judge(file, Told::from(&footer), taken, table) {
                         self.footers.keep(&candidate.file.key, footer);

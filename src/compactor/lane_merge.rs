@@ -196,7 +196,7 @@ impl LaneWork {
         let reads: Vec<_> = plan
             .sources
             .iter()
-            .map(|source| open(&shared, source, self.footers.take(source)).boxed())
+            .map(|source| open(&shared, source, self.footers.take(source), layout).boxed())
             .collect();
         let mut opened = futures::stream::iter(reads).buffered(CONCURRENT_READS).enumerate();
         let mut bad = Vec::new();
@@ -235,7 +235,7 @@ impl LaneWork {
             if bad.iter().any(|bad| bad.index == index) {
                 continue;
             }
-            let input = match open(&self.shared, source, None).await {
+            let input = match open(&self.shared, source, None, layout).await {
                 Ok(input) => input,
                 Err(SourceError::Bad(reason)) => {
                     bad.push(BadSource { index, reason });
@@ -294,8 +294,13 @@ impl LaneWork {
     }
 }
 
-/// Opens a source in the content that was planned.
-async fn open(shared: &Shared, source: &PlannedSource, known: Option<SourceFooter>) -> Result<MergeInput, SourceError> {
+/// Opens a source in the content that was planned, for a table with this layout.
+async fn open(
+    shared: &Shared,
+    source: &PlannedSource,
+    known: Option<SourceFooter>,
+    layout: &TableLayout,
+) -> Result<MergeInput, SourceError> {
     let footer = match known {
         Some(footer) => footer,
         None => {
@@ -311,7 +316,7 @@ async fn open(shared: &Shared, source: &PlannedSource, known: Option<SourceFoote
         }));
     }
     Ok(MergeInput {
-        footer,
+        footer: footer.named_by(&layout.schema),
         writer: source.name.writer.clone(),
         sequence: source.name.sequence,
     })

@@ -64,6 +64,7 @@ pub(super) async fn write_checkpoint(log: &Log, version: u64, now: Timestamp) ->
         let (removes, others): (Vec<_>, Vec<_>) = actions.iter().partition(|a| matches!(a, Action::Remove(_)));
         removes.into_iter().chain(others).for_each(|action| fold.apply(action));
     }
+    fold.check_protection(version)?;
     fold.expire(now)?;
 
     let mut writer = Writer::new()?;
@@ -145,6 +146,24 @@ impl Fold {
                 self.domains.insert(domain.domain.clone(), domain.clone());
             }
             Action::CommitInfo(_) => {}
+        }
+    }
+
+    /// That no checkpoint is made of a version before those for which only who knows all older features may make them
+    /// (Delta protocol, "Checkpoint Protection").
+    fn check_protection(&self, version: u64) -> Result<()> {
+        let metadata = self.metadata.as_ref();
+        let protected = metadata.and_then(|table| {
+            table
+                .configuration
+                .get("delta.requireCheckpointProtectionBeforeVersion")
+        });
+        let protected = protected.and_then(|before| before.trim().parse::<u64>().ok());
+        match protected.filter(|before| version < *before) {
+            Some(before) => Err(unsupported(format!(
+                "checkpoints before version {before} are protected"
+            ))),
+            None => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@ use super::error::LogError;
 use super::mapping::NewIds;
 use super::schema::{encode_field, encode_type, fit_columns, parse_primitive, parse_schema, type_has_ntz};
 use super::snapshot::Snapshot;
+use crate::encoding::deep_json;
 use crate::error::Result;
 use crate::options::Evolve;
 use crate::schema::canonical::{ELEMENT, VALUE, join, map_parts};
@@ -79,7 +80,7 @@ fn evolved(table: &Snapshot, columns: &Schema, evolve: Evolve) -> Result<Option<
         return Ok(None);
     }
     let known = table.metadata();
-    let mut schema: Value = serde_json::from_str(&known.schema_string).map_err(|e| LogError::Schema {
+    let mut schema: Value = deep_json(known.schema_string.as_bytes()).map_err(|e| LogError::Schema {
         rule: e.to_string(),
         column: String::new(),
     })?;

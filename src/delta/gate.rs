@@ -21,14 +21,15 @@ const READER_FEATURES: [&str; 7] = [
 ];
 
 /// Features that only a writer must know.
-const WRITER_FEATURES: [&str; 11] = [
+const WRITER_FEATURES: [&str; 12] = [
     "allowColumnDefaults", // these five only where no column or property makes use of them
     "checkConstraints",
     "generatedColumns",
     "identityColumns",
     "invariants",
     "appendOnly",
-    "changeDataFeed", // a pure append needs no change files
+    "changeDataFeed",       // a pure append needs no change files
+    "checkpointProtection", // nothing of a log is ever deleted here, and no checkpoint is written of an older version
     "clustering",
     "domainMetadata",
     "inCommitTimestamp",
@@ -179,11 +180,11 @@ mod tests {
     #[test]
     fn unknown_versions_and_features_are_refused_by_name() {
         assert!(refusal(&table(4, 8, &[], &[], PLAIN)).contains("reader version 4; writer version 8"));
-        let features = ["catalogManaged", "icebergCompatV2", "checkpointProtection"];
+        let features = ["catalogManaged", "icebergCompatV2", "identityColumns2"];
         assert_eq!(
             refusal(&table(3, 7, &features, &[], PLAIN)),
             "the table asks for what is not supported: writer feature catalogManaged; writer feature \
-             icebergCompatV2; writer feature checkpointProtection. table=`t` version=`0`"
+             icebergCompatV2; writer feature identityColumns2. table=`t` version=`0`"
         );
     }
 

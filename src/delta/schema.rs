@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::action::Metadata;
 use super::error::{LogError, invalid, unsupported};
 use super::mapping::{arrow_metadata, is_mapped};
+use crate::encoding::deep_json;
 use crate::error::Result;
 use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of, map_parts};
 use crate::schema::{is_typed, is_wider};
@@ -23,7 +24,7 @@ const CONSTRAINTS: [&str; 5] = [
 
 /// The columns of a table. Of column metadata only the mapping is taken over: the text itself stays as it is.
 pub(super) fn parse_schema(table: &Metadata) -> Result<SchemaRef, LogError> {
-    let value: Value = serde_json::from_str(&table.schema_string).map_err(|e| bad(e.to_string(), ""))?;
+    let value: Value = deep_json(table.schema_string.as_bytes()).map_err(|e| bad(e.to_string(), ""))?;
     let parser = Parser {
         is_mapped: is_mapped(table),
     };
@@ -33,7 +34,7 @@ pub(super) fn parse_schema(table: &Metadata) -> Result<SchemaRef, LogError> {
 /// The columns whose metadata ask a writer to compute or to check values, with what they ask.
 pub(super) fn constraints(schema_string: &str) -> Vec<String> {
     let mut found = Vec::new();
-    if let Ok(value) = serde_json::from_str::<Value>(schema_string) {
+    if let Ok(value) = deep_json::<Value>(schema_string.as_bytes()) {
         collect_constraints(&value, "", &mut found);
     }
     found

@@ -12,6 +12,7 @@ use super::schema_json::schema_id;
 use super::snapshot::{MAIN_BRANCH, MetadataLogEntry, Snapshot, SnapshotLogEntry, SnapshotRef, StatisticsFile};
 use super::sort_order::SortOrder;
 use super::version::FormatVersion;
+use crate::encoding::deep_json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
 
@@ -31,9 +32,9 @@ impl TableMetadata {
             return Err(SpecError::broken("table", "the metadata are still compressed").into());
         }
         let json = |source| SpecError::json("table", source);
-        let version: VersionJson = serde_json::from_slice(bytes).map_err(json)?;
+        let version: VersionJson = deep_json(bytes).map_err(json)?;
         let version = FormatVersion::try_from(version.format_version)?;
-        let metadata: MetadataJson = serde_json::from_slice(bytes).map_err(json)?;
+        let metadata: MetadataJson = deep_json(bytes).map_err(json)?;
         Ok(metadata.into_parts(version).and_then(Parts::finish)?)
     }
 

@@ -31,7 +31,6 @@ use crate::ids::{LaneId, Randomness, SystemRandomness};
 use crate::options::{Evolve, SortField};
 use crate::partitioning::Partitioner;
 use crate::quarantine::QuarantineReason;
-use crate::schema::strip_metadata;
 use crate::sink::{
     CommitOutcome, Confirmation, Decided, Decision, Entry, Marker, Outcome, OutputFile, TableCommit, TableInfo,
     TableLayout, TableSink, TableState, refuse_table_of,
@@ -312,7 +311,7 @@ impl TableSink for IcebergSink {
             table: Some(TableInfo {
                 uuid: table.uuid().unwrap_or_default().to_owned(),
                 version: table.current_snapshot().map_or(0, |s| s.snapshot_id.cast_unsigned()),
-                schema: strip_metadata(&arrow_schema(table.schema())),
+                schema: arrow_schema(table.schema()),
                 evolution: evolution(table),
             }),
             decided,

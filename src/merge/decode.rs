@@ -1,5 +1,6 @@
 //! Decodes what has been fetched of a file.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
+use parquet::schema::types::SchemaDescriptor;
 
 use super::fetch::Extent;
 use super::slices::Slice;
 use crate::quarantine::QuarantineReason;
+use crate::schema::{arrow_schema, check_exact, int96_leaves};
 
 /// A slice that is still to be read, with the metadata to read it by.
 #[derive(Clone, Debug)]
@@ -28,7 +31,11 @@ pub(super) struct Piece {
 }
 
 /// The decoder, which has no `Debug`.
-pub(super) struct SliceReader(ParquetRecordBatchReader);
+pub(super) struct SliceReader {
+    rows: ParquetRecordBatchReader,
+    /// Columns with times of 96 bits once more, to the nanosecond.
+    nanos: Option<Box<ParquetRecordBatchReader>>,
+}
 
 impl std::fmt::Debug for SliceReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,15 +46,35 @@ impl std::fmt::Debug for SliceReader {
 impl SliceReader {
     /// The next rows, `None` after the last. Must not be called again after an error.
     pub(super) fn read(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
-        let rows = guarded("a page broke the decoder", || self.0.next())?;
-        rows.transpose().map_err(QuarantineReason::corrupt)
+        let Some(rows) = next(&mut self.rows)? else {
+            return Ok(None);
+        };
+        if let Some(nanos) = &mut self.nanos {
+            let nanos = next(nanos)?.ok_or_else(|| QuarantineReason::corrupt("columns of different lengths"))?;
+            for (field, nanos) in nanos.schema().fields().iter().zip(nanos.columns()) {
+                let name = field.name();
+                if let Some(micros) = rows.column_by_name(name) {
+                    check_exact(name, micros, nanos)?;
+                }
+            }
+        }
+        Ok(Some(rows))
     }
+}
+
+fn next(reader: &mut ParquetRecordBatchReader) -> Result<Option<RecordBatch>, QuarantineReason> {
+    let rows = guarded("a page broke the decoder", || reader.next())?;
+    rows.transpose().map_err(QuarantineReason::corrupt)
 }
 
 /// What the decoder wants to know of a file, whatever Arrow schema is embedded.
 pub(super) fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, QuarantineReason> {
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let mut options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     guarded("the schema broke the parser", || {
+        let parquet = metadata.file_metadata().schema_descr();
+        if int96_leaves(parquet).next().is_some() {
+            options = options.with_schema(Arc::new(arrow_schema(parquet)?));
+        }
         ArrowReaderMetadata::try_new(metadata, options)
     })?
     .map_err(QuarantineReason::corrupt)
@@ -88,19 +115,38 @@ pub(super) fn build_columns(
     let total = usize::try_from(total).unwrap_or(0);
     // The decoder allocates by its batch size, whatever there is to read.
     let batch_rows = batch_rows.min(rows.len()).max(1);
-    let source = Extents::new(extents, size);
     let selection = (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
-    let reader = guarded("a row group broke the decoder", || {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.arrow.clone())
-            .with_row_groups(vec![piece.group])
-            .with_batch_size(batch_rows)
-            .with_projection(columns);
-        match selection {
-            Some(selection) => builder.with_row_selection(selection).build(),
-            None => builder.build(),
+    let reader = |metadata: ArrowReaderMetadata, columns| {
+        let reader = guarded("a row group broke the decoder", || {
+            let source = Extents::new(extents, size);
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata)
+                .with_row_groups(vec![piece.group])
+                .with_batch_size(batch_rows)
+                .with_projection(columns);
+            match selection.clone() {
+                Some(selection) => builder.with_row_selection(selection).build(),
+                None => builder.build(),
+            }
+        });
+        reader?.map_err(QuarantineReason::corrupt)
+    };
+    let nanos = match with_int96(piece.arrow.parquet_schema(), &columns) {
+        Some(columns) => {
+            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+            let metadata = ArrowReaderMetadata::try_new(Arc::clone(piece.arrow.metadata()), options);
+            Some(Box::new(reader(metadata.map_err(QuarantineReason::corrupt)?, columns)?))
         }
-    })?;
-    reader.map(SliceReader).map_err(QuarantineReason::corrupt)
+        None => None,
+    };
+    let rows = reader(piece.arrow.clone(), columns)?;
+    Ok(SliceReader { rows, nanos })
+}
+
+/// Those of the `columns` at the top that have times of 96 bits.
+fn with_int96(parquet: &SchemaDescriptor, columns: &ProjectionMask) -> Option<ProjectionMask> {
+    let leaves = int96_leaves(parquet).filter(|leaf| columns.leaf_included(*leaf));
+    let roots: BTreeSet<_> = leaves.map(|leaf| parquet.get_column_root_idx(leaf)).collect();
+    (!roots.is_empty()).then(|| ProjectionMask::roots(parquet, roots))
 }
 
 /// The bytes of `range`, if one of the extents has them all.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -48,7 +48,7 @@ pub struct SourceFooter {
     pub digest: Sha256Digest,
     /// Its rows.
     pub rows: u64,
-    /// Its schema, from the Parquet schema alone and without metadata.
+    /// Its schema, from the Parquet schema alone and without metadata; see also [`named_by`](Self::named_by).
     pub schema: SchemaRef,
     /// The footer as Parquet has it.
     pub metadata: Arc<ParquetMetaData>,
@@ -61,6 +61,16 @@ impl SourceFooter {
     #[must_use]
     pub fn without_content(mut self) -> Self {
         self.content = None;
+        self
+    }
+
+    /// The same with the names that `table` has for the ids of columns: those that were renamed there since the file was
+    /// written. Ids are metadata `PARQUET:field_id` in `table`.
+    ///
+    /// Ids of files count only where they contradict no name: many writers have ids of their own.
+    #[must_use]
+    pub fn named_by(mut self, table: &Schema) -> Self {
+        self.schema = schema::named_by_ids(self.metadata.file_metadata(), &self.schema, table);
         self
     }
 

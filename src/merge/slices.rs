@@ -125,7 +125,8 @@ fn fixed_width(chunk: &ColumnChunkMetaData) -> Option<u64> {
         PhysicalType::BOOLEAN => Some(1),
         PhysicalType::INT32 | PhysicalType::FLOAT => Some(4),
         PhysicalType::INT64 | PhysicalType::DOUBLE => Some(8),
-        PhysicalType::INT96 => Some(12),
+        // Decoded twice.
+        PhysicalType::INT96 => Some(24),
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) struct Source {
     location: Path,
     etag: ETag,
     digest: Sha256Digest,
+    schema: SchemaRef,
     /// `None`: to be read again.
     footer: Option<SourceFooter>,
 }
@@ -200,6 +201,7 @@ impl Sources {
             location: footer.location.clone(),
             etag: footer.etag.clone(),
             digest: footer.digest,
+            schema: Arc::clone(&footer.schema),
             footer: is_kept.then_some(footer.clone()),
         });
         if is_kept {
@@ -240,12 +242,13 @@ impl Source {
 }
 
 async fn read_again(source: &Source) -> Result<SourceFooter, SourceError> {
-    let footer = read_footer(&*source.store, &source.location, Some(&source.etag)).await?;
+    let mut footer = read_footer(&*source.store, &source.location, Some(&source.etag)).await?;
     if footer.digest != source.digest || footer.size != source.size {
         return Err(SourceError::Bad(QuarantineReason::Replaced {
             planned: source.etag.to_string(),
             found: footer.etag.to_string(),
         }));
     }
+    footer.schema = Arc::clone(&source.schema);
     Ok(footer)
 }

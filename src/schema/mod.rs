@@ -4,6 +4,8 @@
 pub(crate) mod canonical;
 mod cast;
 mod evolution;
+mod field_ids;
+mod int96;
 mod join;
 mod names;
 mod normalize;
@@ -15,8 +17,11 @@ mod unify;
 
 pub(crate) use cast::Caster;
 pub use evolution::{Evolution, TableColumns};
+pub(crate) use field_ids::named_by_ids;
+pub(crate) use int96::{check_exact, int96_leaves};
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use join::is_wider;
+pub(crate) use normalize::arrow_schema;
 pub use normalize::{from_parquet, strip_metadata};
 pub(crate) use shared::SharedSchemas;
 pub use stored_names::STORED_NAME_KEY;

@@ -4,23 +4,32 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use parquet::arrow::parquet_to_arrow_schema;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::FileMetaData;
+use parquet::schema::types::SchemaDescriptor;
 
+use super::int96::with_micros;
 use crate::quarantine::QuarantineReason;
 
 /// The Arrow schema of a file from its Parquet schema alone.
 ///
 /// An embedded Arrow schema is ignored, so dictionary, view and large variants of the same column do not
 /// differ, and what Parquet has no type for is what it is stored as: durations and timestamps in seconds are
-/// integers. Metadata of schema and fields are dropped.
+/// integers. Times of 96 bits are microseconds. Metadata of schema and fields are dropped.
 ///
 /// # Errors
 ///
 /// [`QuarantineReason::Corrupt`] when the Parquet schema has no Arrow counterpart.
 pub fn from_parquet(metadata: &FileMetaData) -> Result<SchemaRef, QuarantineReason> {
-    parquet_to_arrow_schema(metadata.schema_descr(), None)
+    let schema = arrow_schema(metadata.schema_descr());
+    schema
         .map(|schema| strip_metadata(&schema))
         .map_err(QuarantineReason::corrupt)
+}
+
+/// The same with the ids of columns as metadata.
+pub(crate) fn arrow_schema(parquet: &SchemaDescriptor) -> Result<Schema, ParquetError> {
+    parquet_to_arrow_schema(parquet, None).map(|schema| with_micros(schema, parquet))
 }
 
 /// The same columns without any metadata, at any depth.

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use super::evolution::TableColumns;
 use super::join::joined;
 use super::names::{ELEMENT, KEY, VALUE, join, map_parts};
+use super::normalize::strip_metadata;
 use super::typed::{is_typed, typed_fields, untyped};
 use crate::options::Evolve;
 use crate::quarantine::QuarantineReason;
@@ -47,7 +48,13 @@ pub fn unify(table: Option<&TableColumns>, sources: &[SchemaRef]) -> Unified {
         }
     }
     let sources: Vec<_> = sources.iter().map(|source| typed_fields(source.fields())).collect();
-    let schema = Uniting { table }.all(&sources, &mut rejected);
+    // What metadata tell of columns is no part of their types.
+    let table = table.map(|table| TableColumns {
+        schema: strip_metadata(&table.schema),
+        ..table.clone()
+    });
+    let uniting = Uniting { table: table.as_ref() };
+    let schema = uniting.all(&sources, &mut rejected);
     Unified {
         schema,
         rejected: rejected.into_iter().collect(),

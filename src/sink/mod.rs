@@ -176,7 +176,8 @@ pub struct TableInfo {
     pub uuid: String,
     /// Its current version or snapshot.
     pub version: u64,
-    /// Its columns.
+    /// Its columns. Where they have ids, these are metadata `PARQUET:field_id`, as in
+    /// [`TableLayout::schema`]: files that carry them too may call columns by older names.
     pub schema: SchemaRef,
     /// What may become of them.
     pub evolution: Evolution,

@@ -45,7 +45,7 @@ def main():
     try:
         scenarios = [sources_agree]
         if not args.sources_only:
-            scenarios += [compacted, corrupt, appended, partitioned, removed_after_grace]
+            scenarios += [compacted, corrupt, appended, partitioned, contended, removed_after_grace]
         for scenario in scenarios:
             home = directory / scenario.__name__
             home.mkdir()
@@ -191,6 +191,38 @@ def partitioned(host):
                 found = found.select(table.column_names).cast(table.schema)
                 got = sorted(map(repr, found.to_pylist()))
                 assert got == want, f"{reader}, {namespace}: {set(got) ^ set(want)} of {files}"
+
+
+def contended(host):
+    """writers of other processes append and optimise at the same time; nothing is lost and nothing is twice"""
+    path, windows, commits = host.table("users"), 6, 12
+    columns = lambda keys: pa.table({"ts": pa.array(keys, pa.int64()), "writer": pa.array(["w"] * len(keys))})
+    write_deltalake(str(path), columns([-1]))
+    appender = (
+        "import sys, pyarrow as pa; from deltalake import write_deltalake\n"
+        "path, first, commits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n"
+        "for key in range(first, first + commits):\n"
+        "    write_deltalake(path, pa.table({'ts': pa.array([key]), 'writer': ['theirs']}), mode='append')\n"
+    )
+    starts = [10_000, 20_000, 30_000]
+    others = [subprocess.Popen([sys.executable, "-c", appender, path, str(start), str(commits)]) for start in starts]
+    expected = [-1, *(start + n for start in starts for n in range(commits))]
+    bucket = host.bucket / "data" / "users"
+    bucket.mkdir(parents=True)
+    for window in range(windows):
+        for writer in range(2):
+            keys = [100 * window + 10 * writer + row for row in range(5)]
+            name = f"{sources.START_MS + window * sources.HOUR_MS}-w{writer}-{window}.parquet"
+            pq.write_table(columns(keys), bucket / name)
+            expected += keys
+        document = host.compact("--grace", "1h", sort_key="ts", now="2024-11-14T23:59:59Z")
+        assert found(document, "key") == [], f"nothing is in quarantine: {document}"
+    for other in others:
+        assert other.wait() == 0, "an appender failed"
+    # What found the table too busy is tried again.
+    host.compact("--grace", "1h", sort_key="ts", now="2024-11-14T23:59:59Z")
+    got = DeltaTable(str(path)).to_pyarrow_table()["ts"].to_pylist()
+    assert sorted(got) == sorted(expected), f"{len(got)} rows instead of {len(expected)}"
 
 
 def removed_after_grace(host):

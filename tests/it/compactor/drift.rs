@@ -89,7 +89,7 @@ fn fields(world: &World) -> Vec<Value> {
 }
 
 /// Name, type and whether it may be null, of every column.
-fn columns(world: &World) -> Value {
+pub(super) fn columns(world: &World) -> Value {
     let fields = fields(world);
     let columns = fields.iter().map(|field| {
         let is_nullable = match field.get("required") {
@@ -102,7 +102,7 @@ fn columns(world: &World) -> Value {
 }
 
 /// The values of a column by `ts`, read from every file as the type given; null where a file lacks it.
-fn column(world: &World, name: &str, data_type: &DataType) -> ArrayRef {
+pub(super) fn column(world: &World, name: &str, data_type: &DataType) -> ArrayRef {
     let mut values: Vec<(i64, ArrayRef)> = Vec::new();
     for path in world.live_files("users") {
         let bytes = block_on(async { world.tables.get(&path).await.unwrap().bytes().await.unwrap() });

@@ -4,6 +4,7 @@ mod damaged;
 mod delta_tables;
 mod doors;
 mod drift;
+mod field_ids;
 mod grace;
 mod invoked;
 mod late;

@@ -139,6 +139,41 @@ fn a_winner_that_changes_the_table_is_looked_at_before_going_on() {
 }
 
 #[test]
+fn what_a_winner_counts_is_counted_on_from_there() {
+    let table = TestTable::new();
+    let domain = |high: i64| {
+        let configuration = json!({ "rowIdHighWaterMark": high }).to_string();
+        json!({"domainMetadata": {"domain": "delta.rowTracking", "configuration": configuration, "removed": false}})
+    };
+    let other = json!({"domainMetadata": {"domain": "theirs", "configuration": "{}", "removed": false}});
+    let time = |time: i64| json!({"commitInfo": {"inCommitTimestamp": time}});
+    let protocol = json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 7,
+        "writerFeatures": ["domainMetadata", "inCommitTimestamp", "rowTracking"]}});
+    table.committed(&append(1));
+    let mut metadata = table.actions(0)[2].clone();
+    metadata["metaData"]["configuration"] = json!({"delta.enableInCommitTimestamps": "true"});
+    let later = NOW.as_millis() + 1_000_000;
+    table.foreign(1, &[time(later), protocol, metadata, domain(9)]);
+    let script = [
+        Fault::Overtaken(vec![time(later + 5), domain(20)]),
+        Fault::Overtaken(vec![time(later + 9), other, foreign_append("a")[1].clone(), domain(30)]),
+    ];
+    let table = TestTable::over(FaultyStore::new(copy(&table), script));
+    let entry = table.committed(&append(2));
+    let actions = table.actions(entry.version);
+    assert_eq!(
+        (entry.version, &actions[0]["commitInfo"]["inCommitTimestamp"]),
+        (4, &json!(later + 10))
+    );
+    assert!(actions.contains(&domain(32)), "{actions:#?}");
+    let add = &actions.last().unwrap()["add"];
+    assert_eq!(
+        (&add["baseRowId"], &add["defaultRowCommitVersion"]),
+        (&json!(31), &json!(4))
+    );
+}
+
+#[test]
 fn two_lanes_that_create_the_table_at_once_do_not_both_get_in() {
     let theirs = TestTable::new();
     theirs.committed(&TableCommit {

@@ -10,6 +10,7 @@ use super::config::ServerConfig;
 use super::credentials::VendedCredentials;
 use super::request::TableName;
 use super::transport::HttpResponse;
+use crate::encoding::deep_json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iceberg::catalog::CatalogTable;
 use crate::iceberg::metadata::TableMetadata;
@@ -88,7 +89,7 @@ pub(super) fn load(name: &TableName, response: &HttpResponse) -> Result<Option<L
 pub(super) fn create(name: &TableName, response: &HttpResponse) -> Result<Option<VendedCredentials>> {
     match response.status {
         // Whoever loads the table next sees what has become of it.
-        200 => Ok(Some(serde_json::from_slice(&response.body).unwrap_or_default())),
+        200 => Ok(Some(deep_json(&response.body).unwrap_or_default())),
         409 => Ok(None),
         _ => Err(failure(Call::Create(name), response)),
     }
@@ -117,7 +118,7 @@ fn loaded(call: Call<'_>, response: &HttpResponse) -> Result<Loaded> {
         #[serde(flatten)]
         credentials: VendedCredentials,
     }
-    let result: LoadTableResult = serde_json::from_slice(&response.body)
+    let result: LoadTableResult = deep_json(&response.body)
         .map_err(|e| call.unknown("the answer is no table, is it a catalog?").with_source(e))?;
     Ok(Loaded {
         table: CatalogTable {
