@@ -12,6 +12,7 @@ from Maven Central into DIR, by default ~/.cache/firnline-jars, and compared wit
 
 import argparse
 import datetime as dt
+import functools
 import hashlib
 import json
 import pathlib
@@ -72,8 +73,8 @@ WRITES = ("insert into {t} (ts, name, n, day) values (900, 'later', 9, date'2024
 RENAMED = ("alter table {t} rename column name to label", "alter table {t} drop column n", "alter table {t} add column n int")
 RENAMED_SCHEMA = pa.schema([("ts", pa.int64()), ("label", pa.string()), ("n", pa.int32()), ("day", pa.date32())])
 RENAMED_WRITES = tuple(write.replace("name", "label") for write in WRITES)
-# What DuckDB 1.5 and deltalake 1.6 do not know.
-BOTH = ("DuckDB", "deltalake")
+# deltalake 1.6 gives columns the names that they have in files.
+UNMAPPED = ("deltalake",)
 
 
 def row_ids_are_unique(spark, path):
@@ -99,13 +100,13 @@ CASES = [
     Case("append_only", {"delta.appendOnly": "true"}, between=WRITES[:1]),
     Case("change_data_feed", {"delta.enableChangeDataFeed": "true"}, between=(*WRITES, "delete from {t} where ts = 3"),
          check=changes_are_told),
-    Case("mapped_by_name", MAPPED, before=RENAMED, between=RENAMED_WRITES, schema=RENAMED_SCHEMA),
-    Case("mapped_by_id", {"delta.columnMapping.mode": "id"}, before=RENAMED, between=RENAMED_WRITES, schema=RENAMED_SCHEMA),
+    Case("mapped_by_name", MAPPED, before=RENAMED, between=RENAMED_WRITES, schema=RENAMED_SCHEMA, not_read_by=UNMAPPED),
+    Case("mapped_by_id", {"delta.columnMapping.mode": "id"}, before=RENAMED, between=RENAMED_WRITES, schema=RENAMED_SCHEMA, not_read_by=UNMAPPED),
     Case("mapped_later", before=("alter table {t} set tblproperties ('delta.columnMapping.mode' = 'name', "
          "'delta.minReaderVersion' = '2', 'delta.minWriterVersion' = '5')", *RENAMED), between=RENAMED_WRITES,
-         schema=RENAMED_SCHEMA),
+         schema=RENAMED_SCHEMA, not_read_by=UNMAPPED),
     Case("mapped_partitioned", MAPPED, partition="partitioned by (name)", between=RENAMED_WRITES,
-         before=("alter table {t} rename column name to label",), schema=RENAMED_SCHEMA),
+         before=("alter table {t} rename column name to label",), schema=RENAMED_SCHEMA, not_read_by=UNMAPPED),
     Case("deletion_vectors", {"delta.enableDeletionVectors": "true"}, before=("delete from {t} where ts = 1",),
          between=("delete from {t} where ts = 3", *WRITES[:1]), not_read_by=("deltalake",)),
     Case("row_tracking", {"delta.enableRowTracking": "true"}, between=WRITES, check=row_ids_are_unique),
@@ -128,7 +129,7 @@ CASES = [
          between=(*WRITES, *WRITES[:1])),
     *(Case(f"writer_version_{writer}", {"delta.minReaderVersion": "1" if writer < 5 else "2",
                                         "delta.minWriterVersion": str(writer)}, between=WRITES) for writer in range(2, 7)),
-    Case("constrained", before=("alter table {t} add constraint positive check (n >= 0)",), refused="delta.constraints.positive"),
+    Case("constrained", before=("alter table {t} add constraint positive check (ts >= 0)",), refused="delta.constraints.positive"),
     Case("generated", {}, "ts long, name string, n int, day date, twice int generated always as (n * 2)",
          refused="delta.generationExpression on twice"),
     Case("identity", {}, "ts long, name string, n int, day date, number bigint generated always as identity",
@@ -221,17 +222,20 @@ def check_filters(spark, path, rows):
     """Statistics never hide a row: Spark's counts under filters on every column against Python's."""
     frame = spark.read.format("delta").load(str(path))
     columns = [name for name, kind in frame.dtypes if kind in ("bigint", "int", "string", "date", "timestamp_ntz")]
-    tried = 0
+    filters = []
     for name in columns:
         values = {row.get(name) for row in rows} - {None}
         for value in sorted(values)[:: max(1, len(values) // 4)]:
             literal = f"'{value}'" if isinstance(value, (str, dt.date)) else value
             for operator, holds in (("<", value.__gt__), ("=", value.__eq__), (">", value.__lt__)):
                 want = sum(1 for row in rows if row.get(name) is not None and holds(row[name]))
-                got = frame.where(f"`{name}` {operator} {literal}").count()
-                assert got == want, f"{name} {operator} {literal}: {got} instead of {want}"
-                tried += 1
-    return tried
+                filters.append((f"`{name}` {operator} {literal}", want))
+    # One job for all; each prunes files for itself.
+    counts = [frame.where(text).selectExpr(f"{n} as at", "count(1) as rows") for n, (text, _) in enumerate(filters)]
+    found = {row["at"]: row["rows"] for row in functools.reduce(lambda one, other: one.union(other), counts).collect()}
+    for number, (text, want) in enumerate(filters):
+        assert found[number] == want, f"{text}: {found[number]} instead of {want}"
+    return len(filters)
 
 
 def others(case, path):
@@ -273,7 +277,6 @@ def run(spark, case, home, release):
     options = ("--grace", "1h", "--evolve", "add-columns")
     host.compact(*options, sort_key="ts")
     same(of_spark(spark, path), expected, "Spark, after the first append")
-    tried = check_filters(spark, path, expected)
     for statement in case.between:
         spark.sql(statement.replace("{t}", f"delta.`{path}`"))
     point = pa.struct([("x", pa.int64())])
@@ -281,7 +284,7 @@ def run(spark, case, home, release):
     expected = of_spark(spark, path) + window(host, case, 1, more)
     host.compact(*options, sort_key="ts")
     same(of_spark(spark, path), expected, "Spark, after the second append")
-    tried += check_filters(spark, path, expected)
+    tried = check_filters(spark, path, expected)
     readers = ["Spark"]
     for name, rows in others(case, path):
         same(rows, expected, name)

@@ -194,7 +194,7 @@ def partitioned(host):
 
 
 def contended(host):
-    """writers of other processes append and optimise at the same time; nothing is lost and nothing is twice"""
+    """three other processes append at the same time; nothing is lost and nothing is twice"""
     path, windows, commits = host.table("users"), 6, 12
     columns = lambda keys: pa.table({"ts": pa.array(keys, pa.int64()), "writer": pa.array(["w"] * len(keys))})
     write_deltalake(str(path), columns([-1]))
