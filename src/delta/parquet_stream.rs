@@ -1,5 +1,7 @@
-//! Reads a Parquet object of the log batch by batch, a row group's chosen columns in memory at a time.
+//! Reads a Parquet object of the log batch by batch, with the chosen columns of a part of a row group in memory at a time:
+//! of all of it, where it is small or has no page index.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,11 +11,10 @@ use bytes::Bytes;
 use object_store::{GetOptions, GetRange, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder, RowGroupMetaData};
-use parquet::schema::types::SchemaDescPtr;
 
 use super::error::LogError;
 use crate::error::{Error, Result};
@@ -22,13 +23,29 @@ use crate::error::{Error, Result};
 const WHOLE: u64 = 1 << 20;
 /// Rows of a batch.
 const BATCH_ROWS: usize = 4_096;
+/// About so many compressed bytes are fetched at once, where pages can be told apart.
+const PART: u64 = 4 << 20;
 
 /// Batches of some columns of a Parquet object.
 #[derive(Debug)]
 pub(super) struct ParquetStream {
     source: Source,
-    schema: SchemaDescPtr,
-    decoder: ParquetPushDecoder,
+    metadata: ArrowReaderMetadata,
+    projection: ProjectionMask,
+    /// Those that are still to be read, after the one that is being read.
+    parts: VecDeque<Part>,
+    decoder: Option<ParquetPushDecoder>,
+    /// Rows of its part that it still has to give.
+    left: usize,
+}
+
+/// Some rows of a row group.
+#[derive(Debug)]
+struct Part {
+    group: usize,
+    rows: Range<usize>,
+    /// Of the row group.
+    total: usize,
 }
 
 /// Where the bytes come from.
@@ -47,7 +64,7 @@ impl ParquetStream {
         let size = source.object.size;
         let mut footer = ParquetMetaDataPushDecoder::try_new(size)
             .map_err(|e| source.damaged(e))?
-            .with_page_index_policy(PageIndexPolicy::Skip);
+            .with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = loop {
             match guarded(|| footer.try_decode()).map_err(|e| source.damaged(e))? {
                 DecodeResult::Data(metadata) => break metadata,
@@ -64,45 +81,105 @@ impl ParquetStream {
         // An embedded Arrow schema would bring string views and dictionaries along.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = Arc::new(metadata);
-        let builder = guarded(|| ParquetPushDecoderBuilder::try_new_decoder_with_options(metadata, options))
-            .map_err(|e| source.damaged(e))?;
-        let schema = builder.metadata().file_metadata().schema_descr_ptr();
+        let metadata = guarded(|| ArrowReaderMetadata::try_new(metadata, options)).map_err(|e| source.damaged(e))?;
+        let schema = metadata.metadata().file_metadata().schema_descr_ptr();
         let wanted = |path: &str| columns.iter().any(|column| is_within(path, column));
         let leaves = (0..schema.num_columns()).filter(|leaf| wanted(&schema.column(*leaf).path().string()));
         let projection = ProjectionMask::leaves(&schema, leaves);
-        let decoder = builder
-            .with_projection(projection)
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(|e| source.damaged(e))?;
         Ok(Self {
             source,
-            schema,
-            decoder,
+            parts: parts(metadata.metadata(), &projection),
+            metadata,
+            projection,
+            decoder: None,
+            left: 0,
         })
     }
 
     /// Whether the object has a column, or parts of one, projected or not.
     pub(super) fn has_column(&self, name: &str) -> bool {
-        let mut columns = self.schema.columns().iter();
+        let mut columns = self.metadata.parquet_schema().columns().iter();
         columns.any(|column| is_within(&column.path().string(), name))
     }
 
     /// The next batch, `None` after the last.
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            match guarded(|| self.decoder.try_decode()).map_err(|e| self.source.damaged(e))? {
-                DecodeResult::Data(batch) => return Ok(Some(batch)),
-                DecodeResult::Finished => return Ok(None),
+            let decoder = match &mut self.decoder {
+                Some(decoder) => decoder,
+                none => match self.parts.pop_front() {
+                    Some(part) => {
+                        self.left = part.rows.len();
+                        let decoder = decoder(self.metadata.clone(), self.projection.clone(), part);
+                        none.insert(decoder.map_err(|e| self.source.damaged(e))?)
+                    }
+                    None => return Ok(None),
+                },
+            };
+            match guarded(|| decoder.try_decode()).map_err(|e| self.source.damaged(e))? {
+                DecodeResult::Data(batch) => {
+                    let left = self.left.checked_sub(batch.num_rows());
+                    self.left = left.ok_or_else(|| self.source.damaged(other_rows()))?;
+                    return Ok(Some(batch));
+                }
+                // A page index that lies.
+                DecodeResult::Finished if self.left > 0 => return Err(self.source.damaged(other_rows())),
+                DecodeResult::Finished => self.decoder = None,
                 DecodeResult::NeedsData(ranges) => {
                     let data = self.source.fetch(&ranges).await?;
-                    self.decoder
-                        .push_ranges(ranges, data)
-                        .map_err(|e| self.source.damaged(e))?;
+                    decoder.push_ranges(ranges, data).map_err(|e| self.source.damaged(e))?;
                 }
             }
         }
     }
+}
+
+/// Row groups in parts of about as many bytes as are to be in memory, where there is a page index.
+fn parts(metadata: &ParquetMetaData, projection: &ProjectionMask) -> VecDeque<Part> {
+    let groups = metadata.row_groups().iter().enumerate();
+    let parts = groups.flat_map(|(group, of)| {
+        let chosen = of
+            .columns()
+            .iter()
+            .enumerate()
+            .filter(|(leaf, _)| projection.leaf_included(*leaf));
+        let bytes = chosen
+            .map(|(_, column)| u64::try_from(column.compressed_size()).unwrap_or(0))
+            .sum::<u64>();
+        let has_pages = metadata.page_index_for_row_group(group).offset_index(0).is_some();
+        let count = if has_pages { bytes.div_ceil(PART).max(1) } else { 1 };
+        let total = usize::try_from(of.num_rows()).unwrap_or(0);
+        let rows = total.div_ceil(usize::try_from(count).unwrap_or(1)).max(1);
+        (0..total).step_by(rows).map(move |start| Part {
+            group,
+            rows: start..total.min(start + rows),
+            total,
+        })
+    });
+    parts.collect()
+}
+
+fn decoder(
+    metadata: ArrowReaderMetadata,
+    projection: ProjectionMask,
+    part: Part,
+) -> Result<ParquetPushDecoder, ParquetError> {
+    let Part { group, rows, total } = part;
+    let selection = (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
+    guarded(|| {
+        let builder = ParquetPushDecoderBuilder::new_with_metadata(metadata)
+            .with_row_groups(vec![group])
+            .with_projection(projection)
+            .with_batch_size(BATCH_ROWS);
+        match selection {
+            Some(selection) => builder.with_row_selection(selection).build(),
+            None => builder.build(),
+        }
+    })
+}
+
+fn other_rows() -> ParquetError {
+    ParquetError::General("a row group has not as many rows as its footer says".to_owned())
 }
 
 /// The decoder panics on some damaged files; nothing of it is used after that.

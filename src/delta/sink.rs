@@ -46,8 +46,8 @@ use crate::time::Timestamp;
 ///
 /// Never removes anything: neither log nor data files.
 ///
-/// Reading takes memory for one row group of a checkpoint's small columns and for one commit at a time,
-/// whatever the table's size; writing a checkpoint holds the commits since the last one and the compressed
+/// Reading takes memory for a few megabytes of a checkpoint's small columns (for a row group, if it has no page index) and
+/// for one commit at a time, whatever the table's size; writing a checkpoint holds the commits since the last one and the compressed
 /// checkpoint, since stores put only whole objects where nothing is. [`decided`](TableSink::decided) on a
 /// worker's first call and [`confirm`](TableSink::confirm) read the commits between the entry and the newest.
 ///
