@@ -97,10 +97,30 @@ fn tables_with_features_that_are_not_supported_are_left_alone() {
         &foreign_table(&v7(&["catalogManaged"], &["catalogManaged"]), |_| {}),
         "reader feature catalogManaged; writer feature catalogManaged",
     );
-    assert_refused(
-        &foreign_table(&v7(&[], &["icebergCompatV1"]), |_| {}),
+    for feature in [
+        "adaptiveMetadata",
+        "collations-preview",
+        "geospatial",
         "icebergCompatV1",
-    );
+        "icebergCompatV2",
+        "icebergCompatV3",
+        "icebergWriterCompatV1",
+        "materializePartitionColumns",
+        "variantShredding-preview",
+        "variantType",
+    ] {
+        assert_refused(
+            &foreign_table(&v7(&[], &[feature]), |_| {}),
+            &format!("writer feature {feature}"),
+        );
+    }
+    for data_type in ["variant", "geometry(OGC:CRS84)", "timestamp_nanos"] {
+        let table = foreign_table(&plain(), |meta| {
+            let schema = meta["schemaString"].as_str().unwrap();
+            meta["schemaString"] = json!(schema.replace("\"string\"", &format!("\"{data_type}\"")));
+        });
+        assert_refused(&table, &format!("unknown type {data_type}. column=`name`"));
+    }
     assert_refused(
         &foreign_table(&plain(), |meta| meta["partitionColumns"] = json!(["gone"])),
         "partition column that the table has not. column=`gone`",
