@@ -1,6 +1,7 @@
 //! The schema of a table, changed to be that of new files (Delta protocol, "Schema Serialization Format", "Type
 //! Widening"). Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
@@ -22,6 +23,8 @@ const NTZ: &str = "timestampNtz";
 /// Feature without which no column is widened, and the property that asks for it.
 const WIDENING: &str = "typeWidening";
 const ENABLE_WIDENING: &str = "delta.enableTypeWidening";
+/// What readers of a change data feed add to its rows.
+const CHANGE_COLUMNS: [&str; 3] = ["_change_type", "_commit_timestamp", "_commit_version"];
 /// What a widened column was before.
 const TYPE_CHANGES: &str = "delta.typeChanges";
 
@@ -43,6 +46,11 @@ pub(super) fn evolution(table: &Snapshot) -> Evolution {
         },
         // What they were in older files must be the same in newer ones.
         fixed: table.metadata().partition_columns.iter().cloned().collect(),
+        reserved: if table.metadata().flag("delta.enableChangeDataFeed") {
+            CHANGE_COLUMNS.map(ToOwned::to_owned).into()
+        } else {
+            BTreeSet::new()
+        },
     }
 }
 
@@ -127,7 +135,7 @@ impl Change<'_> {
             let name = |field: &Value| field.get("name").and_then(Value::as_str) == Some(column.name());
             match fields.iter_mut().find(|field| name(field)) {
                 Some(field) => is_changed |= self.field(field, column, &join(path, column.name()))?,
-                None if self.evolution.lets_add(column.data_type()) => {
+                None if self.lets_add(column, path) => {
                     let field = encode_field(&column.as_ref().clone().with_nullable(true))?;
                     fields.push(self.mapped(field));
                     is_changed = true;
@@ -136,6 +144,10 @@ impl Change<'_> {
             }
         }
         Ok(is_changed)
+    }
+
+    fn lets_add(&self, column: &Field, path: &str) -> bool {
+        self.evolution.lets_name(&join(path, column.name())) && self.evolution.lets_add(column.data_type())
     }
 
     fn field(&mut self, field: &mut Value, column: &FieldRef, path: &str) -> Result<bool> {

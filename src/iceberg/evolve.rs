@@ -31,6 +31,7 @@ pub(super) fn evolution(table: &TableMetadata) -> Evolution {
             is_promotion
         },
         fixed: fixed(table),
+        ..Evolution::default()
     }
 }
 

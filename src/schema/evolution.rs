@@ -15,6 +15,8 @@ pub struct Evolution {
     pub widens: fn(&DataType, &DataType) -> bool,
     /// Columns, by path (`id`, `address.zip`, `tags.element`), that keep type and nullability.
     pub fixed: BTreeSet<String>,
+    /// Names, at the top, that no new column may have, since the format has a meaning for them.
+    pub reserved: BTreeSet<String>,
 }
 
 impl Default for Evolution {
@@ -24,11 +26,17 @@ impl Default for Evolution {
             adds: |_| true,
             widens: |_, _| false,
             fixed: BTreeSet::new(),
+            reserved: BTreeSet::new(),
         }
     }
 }
 
 impl Evolution {
+    /// Whether a new column may have this path.
+    pub(crate) fn lets_name(&self, path: &str) -> bool {
+        !self.reserved.contains(path)
+    }
+
     /// Whether a new column may have this type, with all that is in it.
     pub(crate) fn lets_add(&self, data_type: &DataType) -> bool {
         (self.adds)(data_type)

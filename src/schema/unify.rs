@@ -269,6 +269,9 @@ impl Uniting<'_> {
         if table.evolve == Evolve::Never {
             return refused("column not in the table");
         }
+        if !table.evolution.lets_name(column) {
+            return refused("column not in the table, where its name is reserved");
+        }
         if !table.evolution.lets_add(field.data_type()) {
             return refused("column not in the table, which cannot have one of this type");
         }

@@ -6,12 +6,13 @@ use arrow::array::*;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use firnline::Evolve;
+use firnline::object_store::ObjectStoreExt;
 use firnline::object_store::path::Path;
-use firnline::object_store::{ObjectStoreExt, PutPayload};
 use firnline::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use futures::executor::block_on;
 use serde_json::{Value, json};
 
+use super::delta_tables::create;
 use super::schemas::{compacted, file, longs, set_aside, ts, world};
 use super::support::{END, commits, voids};
 use crate::table_log::is_iceberg;
@@ -215,18 +216,11 @@ fn widening_table(world: &World, columns: &[(&str, &str)]) {
     let fields = columns
         .iter()
         .map(|(name, data_type)| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}}));
-    let schema = json!({"type": "struct", "fields": fields.collect::<Vec<_>>()}).to_string();
     let features = ["timestampNtz", "typeWidening"];
-    let actions = [
-        json!({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features,
-            "writerFeatures": features}}),
-        json!({"metaData": {"id": "6a92d155-a59b-42ee-bd4b-b4ec7fd1f875",
-            "format": {"provider": "parquet", "options": {}}, "schemaString": schema, "partitionColumns": [],
-            "configuration": {"delta.enableTypeWidening": "true"}}}),
-    ];
-    let lines: Vec<_> = actions.iter().map(Value::to_string).collect();
-    let path = Path::from("users/_delta_log/00000000000000000000.json");
-    block_on(world.tables.put(&path, PutPayload::from(lines.join("\n")))).unwrap();
+    let protocol = json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features,
+        "writerFeatures": features});
+    let more = json!({"configuration": {"delta.enableTypeWidening": "true"}});
+    create(world, &protocol, &fields.collect(), &more);
 }
 
 fn decimals(value: i128, precision: u8, scale: i8) -> ArrayRef {
@@ -401,4 +395,28 @@ fn a_date_becomes_midnight_where_the_table_has_times() {
     let expected: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1_500, 2 * 86_400_000_000]));
     let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
     assert_eq!(&column(&world, "t", &micros), &expected);
+}
+
+#[test]
+fn names_that_a_change_data_feed_has_are_no_new_columns() {
+    if is_iceberg() {
+        return;
+    }
+    let world = evolving(Evolve::AddAndWiden);
+    let fields = json!([{"name": "ts", "type": "long", "nullable": true, "metadata": {}}]);
+    let protocol = json!({"minReaderVersion": 1, "minWriterVersion": 4});
+    let more = json!({"configuration": {"delta.enableChangeDataFeed": "true"}});
+    create(&world, &protocol, &fields, &more);
+    let mut compactor = world.open(at(END));
+    let files = vec![
+        file(vec![ts([1]), ("_change_type", texts(vec![Some("insert")]), true)]),
+        file(vec![ts([2]), ("change_type", texts(vec![Some("insert")]), true)]),
+    ];
+    let reports = compacted(&world, &mut compactor, files);
+    let aside = set_aside(&compactor);
+    assert!(
+        aside.len() == 1 && aside[0].0 == 0 && aside[0].1.contains("reserved"),
+        "{aside:?}"
+    );
+    assert_eq!(commits(&reports), [(1, 0, 1, 1)]);
 }
