@@ -101,6 +101,11 @@ pub struct Options {
     pub on_replaced: OnReplaced,
     /// How a table's columns follow those of new files.
     pub evolve: Evolve,
+    /// Whether the ids that files carry for their columns (`field_id`) are those of the table, which has such if it is an
+    /// Iceberg table or a Delta table with mapped columns: columns are then matched by them, so that one may be renamed,
+    /// and a file whose ids contradict the table's is set aside. Many writers number columns in other ways, hence by
+    /// default (`false`) columns are matched by name alone.
+    pub match_field_ids: bool,
     /// The codec of the output files.
     pub codec: Codec,
     /// Whether row groups that are as good as what would be written in their place are copied undecoded, but for keys
@@ -136,6 +141,7 @@ impl Default for Options {
             on_unsorted: OnUnsorted::default(),
             on_replaced: OnReplaced::default(),
             evolve: Evolve::default(),
+            match_field_ids: false,
             codec: Codec::default(),
             copy_row_groups: true,
         }
@@ -186,6 +192,7 @@ with_methods! { Options {
     with_on_unsorted: on_unsorted, OnUnsorted;
     with_on_replaced: on_replaced, OnReplaced;
     with_evolve: evolve, Evolve;
+    with_match_field_ids: match_field_ids, bool;
     with_codec: codec, Codec;
     with_copy_row_groups: copy_row_groups, bool;
 }}

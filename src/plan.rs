@@ -98,6 +98,9 @@ pub struct Plan {
     /// How far the table's columns may be changed to be those of the schema.
     #[serde(default = "never")]
     pub evolve: Evolve,
+    /// Whether columns are matched by the ids that files carry.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub match_field_ids: bool,
 }
 
 /// Plans of versions that changed no table do not say so.
@@ -232,6 +235,7 @@ mod tests {
             ])),
             sort_order: vec![SortField::descending("ts")],
             evolve: Evolve::AddColumns,
+            match_field_ids: false,
         }
     }
 

@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// What a table does about new columns: never, add-columns, or add-and-widen: also widen types that allow it
     #[arg(long, value_name = "HOW", default_value = "add-columns", value_parser = evolve)]
     pub(crate) evolve: Evolve,
+    /// Match columns by the ids that files carry: they are those of the table
+    #[arg(long)]
+    pub(crate) match_field_ids: bool,
     /// The length of a time window
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "1h", value_parser = millis)]
     pub(crate) window: u64,
@@ -168,6 +171,7 @@ impl Args {
             .with_copy_row_groups(!self.no_copy)
             .with_on_unsorted(self.unsorted)
             .with_evolve(self.evolve)
+            .with_match_field_ids(self.match_field_ids)
     }
 
     pub(crate) fn control(&self) -> PathBuf {

@@ -107,7 +107,7 @@ impl LaneWork {
     pub(crate) async fn plan(&mut self, draft: PlanDraft, table: &TableState) -> Result<Option<Plan>, LaneError> {
         let taken = taken_sources(&self.register, draft.window.start, self.manifest.adopted).await?;
         let files = self.within_limit(draft.files).await?;
-        let evolve = self.shared.options.evolve;
+        let (evolve, match_field_ids) = (self.shared.options.evolve, self.shared.options.match_field_ids);
         let table = table.table.as_ref().map(|info| TableColumns {
             schema: Arc::clone(&info.schema),
             evolve,
@@ -135,6 +135,7 @@ impl LaneWork {
             schema: strip_metadata(&layout.schema),
             sort_order: self.manifest.sort_order.clone(),
             evolve,
+            match_field_ids,
         }))
     }
 
@@ -169,10 +170,19 @@ impl LaneWork {
         let mut vanished = Vec::new();
         while let Some((file, footer)) = read.next().await {
             match footer {
-                Ok(mut footer) => {
-                    if let Some(table) = table {
-                        footer = footer.named_by(&table.schema);
-                    }
+                Ok(footer) => {
+                    let ids = table.filter(|_| shared.options.match_field_ids);
+                    let named = match ids {
+                        Some(table) => footer.named_by(&table.schema),
+                        None => Ok(footer),
+                    };
+                    let mut footer = match named {
+                        Ok(footer) => footer,
+                        Err(reason) => {
+                            self.found.quarantined.push((file, reason));
+                            continue;
+                        }
+                    };
                     footer.schema = schemas.share(footer.schema);
                     if let Some(mut candidate) = self.judge(file, Told::from(&footer), taken, table) {
                         self.footers.keep(&candidate.file.key, footer);

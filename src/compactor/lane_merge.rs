@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use futures::{FutureExt, StreamExt};
 
 use crate::compactor::attempts::{self, Attempts, MOST_ATTEMPTS};
@@ -193,10 +194,11 @@ impl LaneWork {
         mut sources: Sources,
     ) -> Result<Result<Sources, Vec<BadSource>>, LaneError> {
         let shared = Arc::clone(&self.shared);
+        let names = plan.match_field_ids.then_some(&layout.schema);
         let reads: Vec<_> = plan
             .sources
             .iter()
-            .map(|source| open(&shared, source, self.footers.take(source), layout).boxed())
+            .map(|source| open(&shared, source, self.footers.take(source), names).boxed())
             .collect();
         let mut opened = futures::stream::iter(reads).buffered(CONCURRENT_READS).enumerate();
         let mut bad = Vec::new();
@@ -229,13 +231,14 @@ impl LaneWork {
             return Ok(Merged::Elsewhere);
         }
         let merger = self.merger(plan);
+        let names = plan.match_field_ids.then_some(&layout.schema);
         let mut bad = bad;
         // One at a time, since each may use the whole budget.
         for (index, source) in plan.sources.iter().enumerate() {
             if bad.iter().any(|bad| bad.index == index) {
                 continue;
             }
-            let input = match open(&self.shared, source, None, layout).await {
+            let input = match open(&self.shared, source, None, names).await {
                 Ok(input) => input,
                 Err(SourceError::Bad(reason)) => {
                     bad.push(BadSource { index, reason });
@@ -294,12 +297,12 @@ impl LaneWork {
     }
 }
 
-/// Opens a source in the content that was planned, for a table with this layout.
+/// Opens a source in the content that was planned, with the `names` that the table has for the ids of columns.
 async fn open(
     shared: &Shared,
     source: &PlannedSource,
     known: Option<SourceFooter>,
-    layout: &TableLayout,
+    names: Option<&SchemaRef>,
 ) -> Result<MergeInput, SourceError> {
     let footer = match known {
         Some(footer) => footer,
@@ -316,7 +319,10 @@ async fn open(
         }));
     }
     Ok(MergeInput {
-        footer: footer.named_by(&layout.schema),
+        footer: match names {
+            Some(names) => footer.named_by(names)?,
+            None => footer,
+        },
         writer: source.name.writer.clone(),
         sequence: source.name.sequence,
     })

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::quarantine::QuarantineReason;
-use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, check_depth, join, map_of, map_parts, table_decimal};
+use crate::schema::canonical::{
+    ELEMENT, KEY, UTC, VALUE, check_depth, join, map_of, map_parts, table_decimal, without_case,
+};
 use crate::schema::drift;
 
 /// What a column name must not contain where columns are not mapped (Delta protocol, "Column Mapping").
@@ -67,7 +69,7 @@ fn canonical_fields(fields: &Fields, path: &str, depth: usize) -> Result<Fields,
             if name.is_empty() {
                 return Err(drift(&column, name, "a name", "column without a name"));
             }
-            if !names.insert(name.to_lowercase()) {
+            if !names.insert(without_case(name)) {
                 return Err(drift(
                     &column,
                     name,
@@ -455,6 +457,7 @@ mod tests {
         let field = |name: &str| Field::new(name, DataType::Int32, true);
         for (names, rule) in [
             (["a", "A"], "column name not unique"),
+            (["s", "\u{17f}"], "column name not unique"),
             (["a", "b c"], "column name not allowed in Delta tables"),
             (["a", "b=c"], "column name not allowed in Delta tables"),
         ] {

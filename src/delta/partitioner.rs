@@ -20,6 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::partitioning::Partitioner;
 use crate::schema::stored_name;
 
+/// The text that directories have for null, which some readers and writers take for it everywhere.
+const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
 /// The partition columns of a table.
 #[derive(Clone, Debug)]
 pub(super) struct ColumnPartitioner {
@@ -155,8 +158,8 @@ fn check(name: &str, column: &ArrayRef) -> Result<()> {
     match column.data_type() {
         DataType::Utf8 => {
             let mut texts = column.as_string::<i32>().iter().flatten();
-            if texts.any(str::is_empty) {
-                return outcast(String::new(), "an empty text cannot be told from null in a partition");
+            if let Some(text) = texts.find(|text| text.is_empty() || *text == HIVE_NULL) {
+                return outcast(text.to_owned(), "a text that cannot be told from null in a partition");
             }
         }
         DataType::Date32 => {

@@ -8,7 +8,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, Tim
 use super::arrow_schema::{EXTENSION_TYPE_NAME_KEY, UUID_EXTENSION, is_uuid};
 use super::version::FormatVersion;
 use crate::quarantine::QuarantineReason;
-use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, check_depth, join, map_of, map_parts, table_decimal};
+use crate::schema::canonical::{
+    ELEMENT, KEY, UTC, VALUE, check_depth, join, map_of, map_parts, table_decimal, without_case,
+};
 use crate::schema::drift;
 
 /// Names that readers have for what is no column (Iceberg specification, "Reserved Field IDs").
@@ -97,7 +99,7 @@ impl Canonical {
         path: &str,
         depth: usize,
     ) -> Result<FieldRef, QuarantineReason> {
-        if !self.paths.insert(path.to_lowercase()) {
+        if !self.paths.insert(without_case(path)) {
             return Err(drift(
                 path,
                 name,

@@ -128,6 +128,7 @@ mod tests {
                     schema: Arc::new(Schema::empty()),
                     sort_order: Vec::new(),
                     evolve: Evolve::Never,
+                    match_field_ids: false,
                 };
                 register.put_plan(&plan).await.unwrap();
             }

@@ -17,6 +17,7 @@ use super::input::Plan;
 use super::spawner::start_or_keep;
 use super::step::yield_now;
 use crate::quarantine::QuarantineReason;
+use crate::schema::strip_metadata;
 
 /// Most rows that are decoded before it is known how wide they are.
 const STEP_ROWS: usize = 1_024;
@@ -47,7 +48,7 @@ pub(super) async fn decode_at_once(
     plan: &Plan,
 ) -> Result<Result<Option<RecordBatch>, QuarantineReason>, MergeError> {
     let spawner = plan.spawner.as_ref();
-    let schema = Arc::clone(slice.piece.arrow.schema());
+    let schema = strip_metadata(slice.piece.arrow.schema());
     let rows = slice.piece.slice.rows.len();
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     let spare = plan.decoding.bytes() / if spawner.is_some() { BUNCHES } else { 1 };

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions, RecordBatchReader};
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use bytes::buf::{Buf, Reader};
 use parquet::arrow::ProjectionMask;
@@ -20,7 +21,7 @@ use parquet::schema::types::SchemaDescriptor;
 use super::fetch::Extent;
 use super::slices::Slice;
 use crate::quarantine::QuarantineReason;
-use crate::schema::{arrow_schema, check_exact, int96_leaves};
+use crate::schema::{arrow_schema, check_exact, int96_leaves, strip_array, strip_metadata};
 
 /// A slice that is still to be read, with the metadata to read it by.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub(super) struct SliceReader {
     rows: ParquetRecordBatchReader,
     /// Columns with times of 96 bits once more, to the nanosecond.
     nanos: Option<Box<ParquetRecordBatchReader>>,
+    /// The columns, where parts of them carry metadata, without these.
+    stripped: Option<SchemaRef>,
 }
 
 impl std::fmt::Debug for SliceReader {
@@ -58,7 +61,13 @@ impl SliceReader {
                 }
             }
         }
-        Ok(Some(rows))
+        let Some(schema) = &self.stripped else {
+            return Ok(Some(rows));
+        };
+        let columns = rows.columns().iter().map(strip_array).collect::<Result<_, _>>();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = columns.and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options));
+        rows.map(Some).map_err(QuarantineReason::corrupt)
     }
 }
 
@@ -139,7 +148,18 @@ pub(super) fn build_columns(
         None => None,
     };
     let rows = reader(piece.arrow.clone(), columns)?;
-    Ok(SliceReader { rows, nanos })
+    let schema = rows.schema();
+    let plain = strip_metadata(&schema);
+    let is_plain = plain
+        .fields()
+        .iter()
+        .zip(schema.fields())
+        .all(|(a, b)| a.data_type() == b.data_type());
+    Ok(SliceReader {
+        rows,
+        nanos,
+        stripped: (!is_plain).then_some(plain),
+    })
 }
 
 /// Those of the `columns` at the top that have times of 96 bits.

@@ -65,13 +65,14 @@ impl SourceFooter {
     }
 
     /// The same with the names that `table` has for the ids of columns: those that were renamed there since the file was
-    /// written. Ids are metadata `PARQUET:field_id` in `table`.
+    /// written. Ids are metadata `PARQUET:field_id` in `table`. Only for files whose ids are those of the table.
     ///
-    /// Ids of files count only where they contradict no name: many writers have ids of their own.
-    #[must_use]
-    pub fn named_by(mut self, table: &Schema) -> Self {
-        self.schema = schema::named_by_ids(self.metadata.file_metadata(), &self.schema, table);
-        self
+    /// # Errors
+    ///
+    /// [`QuarantineReason::SchemaDrift`] naming a column that the table has under another id.
+    pub fn named_by(mut self, table: &Schema) -> Result<Self, QuarantineReason> {
+        self.schema = schema::named_by_ids(self.metadata.file_metadata(), &self.schema, table)?;
+        Ok(self)
     }
 
     /// About how many bytes of memory this footer takes.

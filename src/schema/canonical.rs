@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
-pub(crate) use super::names::{ELEMENT, KEY, VALUE, join, map_parts};
+pub(crate) use super::names::{ELEMENT, KEY, VALUE, join, map_parts, without_case};
 use crate::quarantine::QuarantineReason;
 
 /// Name of the pairs of a map.

@@ -8,85 +8,97 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::file::metadata::FileMetaData;
 use parquet::schema::types::Type;
 
-use super::{arrow_schema, strip_metadata};
+use super::names::{ELEMENT, join};
+use super::{arrow_schema, drift, strip_metadata};
+use crate::quarantine::QuarantineReason;
 
-/// The columns of a file, `schema`, under the names that the `table` has for their ids.
+/// The columns of a file, `schema`, under the names that the `table` has for their ids; those without an id keep theirs.
 ///
-/// A column takes another name only if the table has its id, and no column of its name; all others keep theirs. Ids that
-/// contradict names anywhere are of somebody else's making (numbers of columns, of Protocol Buffers), and tell nothing.
-pub(crate) fn named_by_ids(file: &FileMetaData, schema: &SchemaRef, table: &Schema) -> SchemaRef {
-    if !has_ids(file.schema_descr().root_schema()) || numbers_columns(file.created_by().unwrap_or_default()) {
-        return Arc::clone(schema);
+/// # Errors
+///
+/// [`QuarantineReason::SchemaDrift`] naming a column that the table has under another id, or has already.
+pub(crate) fn named_by_ids(
+    file: &FileMetaData,
+    schema: &SchemaRef,
+    table: &Schema,
+) -> Result<SchemaRef, QuarantineReason> {
+    if !has_ids(file.schema_descr().root_schema()) {
+        return Ok(Arc::clone(schema));
     }
     // The Parquet schema alone, as `schema` is made of it.
-    let with_ids = arrow_schema(file.schema_descr());
-    let named = with_ids.ok().and_then(|file| {
-        let fields = named(file.fields(), table.fields())?;
-        Some(strip_metadata(&Schema::new(fields)))
-    });
-    named.unwrap_or_else(|| Arc::clone(schema))
+    let with_ids = arrow_schema(file.schema_descr()).map_err(QuarantineReason::corrupt)?;
+    let fields = named("", with_ids.fields(), table.fields())?;
+    Ok(strip_metadata(&Schema::new(fields)))
 }
 
 fn has_ids(node: &Type) -> bool {
     node.get_basic_info().has_id() || (node.is_group() && node.get_fields().iter().any(|field| has_ids(field)))
 }
 
-/// Whether a writer gives columns their numbers as ids: Arrow's in C++ did so before version 6.
-fn numbers_columns(created_by: &str) -> bool {
-    let Some(version) = created_by.strip_prefix("parquet-cpp") else {
-        return false;
-    };
-    let version = version.strip_prefix("-arrow version ");
-    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-    major.is_none_or(|major| major < 6)
-}
-
 fn id(field: &Field) -> Option<&String> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)
 }
 
-/// The fields of a struct; `None` if an id contradicts a name.
-fn named(fields: &Fields, table: &Fields) -> Option<Fields> {
+/// The fields of a struct at `path`.
+fn named(path: &str, fields: &Fields, table: &Fields) -> Result<Fields, QuarantineReason> {
+    let mut names = BTreeSet::new();
     let named = fields.iter().map(|field| {
+        let path = join(path, field.name());
         let by_name = table.find(field.name()).map(|(_, known)| known);
         let by_id = id(field).and_then(|wanted| table.iter().find(|known| id(known) == Some(wanted)));
-        let known = match (by_name, by_id) {
-            (Some(one), Some(other)) if one.name() != other.name() => return None,
-            // A column of that name has another id.
-            (Some(known), None) if id(field).is_some() && id(known).is_some() => return None,
-            (known, other) => known.or(other),
-        };
-        match known {
-            Some(known) => part(field, known).map(|part| Arc::new(part.with_name(known.name()))),
-            None => Some(Arc::clone(field)),
+        let other = by_name.filter(|known| by_id.is_none() && id(field).is_some() && id(known).is_some());
+        if let Some(known) = other {
+            let told = |field: &Field| format!("field_id {}", id(field).map_or("", String::as_str));
+            return Err(drift(
+                &path,
+                told(field),
+                told(known),
+                "the table has another column of this name",
+            ));
         }
+        let named = match by_id.or(by_name) {
+            Some(known) => Arc::new(part(&path, field, known)?.with_name(known.name())),
+            None => Arc::clone(field),
+        };
+        if !names.insert(named.name().clone()) {
+            return Err(drift(
+                &path,
+                field.name(),
+                named.name(),
+                "two columns of the file are one of the table",
+            ));
+        }
+        Ok(named)
     });
-    let named: Fields = named.collect::<Option<_>>()?;
-    let names: BTreeSet<_> = named.iter().map(|field| field.name()).collect();
-    (names.len() == named.len()).then_some(named)
+    named.collect()
 }
 
 /// The same field with the parts that it has in the table.
-fn part(field: &FieldRef, known: &Field) -> Option<Field> {
+fn part(path: &str, field: &FieldRef, known: &Field) -> Result<Field, QuarantineReason> {
     let data_type = match (field.data_type(), known.data_type()) {
-        (DataType::Struct(fields), DataType::Struct(table)) => DataType::Struct(named(fields, table)?),
-        (DataType::List(item), DataType::List(known)) => DataType::List(Arc::new(part(item, known)?)),
+        (DataType::Struct(fields), DataType::Struct(table)) => DataType::Struct(named(path, fields, table)?),
+        (DataType::List(item), DataType::List(known)) => {
+            DataType::List(Arc::new(part(&join(path, ELEMENT), item, known)?))
+        }
         (DataType::Map(entries, is_sorted), DataType::Map(known, _)) => {
-            DataType::Map(Arc::new(entries_of(entries, known)?), *is_sorted)
+            DataType::Map(Arc::new(entries_of(path, entries, known)?), *is_sorted)
         }
         (other, _) => other.clone(),
     };
-    Some(field.as_ref().clone().with_data_type(data_type))
+    Ok(field.as_ref().clone().with_data_type(data_type))
 }
 
 /// Key and value are told by their places.
-fn entries_of(entries: &FieldRef, known: &Field) -> Option<Field> {
+fn entries_of(path: &str, entries: &FieldRef, known: &Field) -> Result<Field, QuarantineReason> {
     let (DataType::Struct(parts), DataType::Struct(of_table)) = (entries.data_type(), known.data_type()) else {
-        return Some(entries.as_ref().clone());
+        return Ok(entries.as_ref().clone());
     };
-    let parts = parts.iter().zip(of_table).map(|(field, known)| part(field, known));
-    let parts: Fields = parts.collect::<Option<_>>()?;
-    Some(entries.as_ref().clone().with_data_type(DataType::Struct(parts)))
+    let parts = parts.iter().zip(of_table).map(|(field, known)| {
+        let part = part(&join(path, field.name()), field, known)?;
+        Ok(Arc::new(part))
+    });
+    let parts: Fields = parts.collect::<Result<_, QuarantineReason>>()?;
+    Ok(entries.as_ref().clone().with_data_type(DataType::Struct(parts)))
 }
 
 #[cfg(test)]
@@ -96,8 +108,6 @@ mod tests {
     use parquet::arrow::ArrowSchemaConverter;
 
     use super::*;
-
-    const NEWER: &str = "parquet-cpp-arrow version 26.0.0";
 
     fn field(name: &str, id: Option<i32>, data_type: DataType) -> Field {
         let id = id.map(|id| (PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string()));
@@ -111,53 +121,47 @@ mod tests {
         Schema::new(fields.collect::<Vec<_>>())
     }
 
-    fn named_in(file: &Schema, created_by: &str, table: &Schema) -> SchemaRef {
+    fn named_in(file: &Schema, table: &Schema) -> Result<SchemaRef, QuarantineReason> {
         let parquet = ArrowSchemaConverter::new().convert(file).unwrap();
-        let metadata = FileMetaData::new(2, 0, Some(created_by.to_owned()), None, Arc::new(parquet), None);
+        let metadata = FileMetaData::new(2, 0, None, None, Arc::new(parquet), None);
         named_by_ids(&metadata, &strip_metadata(file), table)
     }
 
-    fn names(file: &[(&str, i32)], created_by: &str, table: &[(&str, i32)]) -> Vec<String> {
-        let named = named_in(&flat(file), created_by, &flat(table));
-        named.fields().iter().map(|field| field.name().clone()).collect()
+    fn names(file: &[(&str, i32)], table: &[(&str, i32)]) -> Result<Vec<String>, QuarantineReason> {
+        let named = named_in(&flat(file), &flat(table))?;
+        Ok(named.fields().iter().map(|field| field.name().clone()).collect())
     }
 
     #[test]
-    fn a_column_that_was_renamed_is_found_by_its_id() {
+    fn columns_that_were_renamed_are_found_by_their_ids() {
         let table = [("id", 1), ("price", 2), ("new", 7)];
-        assert_eq!(names(&[("cost", 2), ("id", 1)], NEWER, &table), ["price", "id"]);
+        assert_eq!(names(&[("cost", 2), ("id", 1)], &table).unwrap(), ["price", "id"]);
         // What the table does not know, and what has no id, stays.
         assert_eq!(
-            names(&[("cost", 9), ("id", 1), ("x", 0)], NEWER, &table),
+            names(&[("cost", 9), ("id", 1), ("x", 0)], &table).unwrap(),
             ["cost", "id", "x"]
         );
+        // Two have changed names.
+        assert_eq!(names(&[("a", 2), ("b", 1)], &[("a", 1), ("b", 2)]).unwrap(), ["b", "a"]);
     }
 
     #[test]
-    fn ids_that_contradict_names_tell_nothing() {
-        let table = [("a", 1), ("b", 2), ("c", 3)];
-        for file in [
-            // Two that have changed places, and a name that has another id.
-            [("a", 2), ("b", 1), ("z", 3)],
-            [("a", 1), ("b", 9), ("z", 3)],
-            // Two columns would have one name.
-            [("a", 1), ("c", 0), ("z", 3)],
-        ] {
-            assert_eq!(names(&file, NEWER, &table), file.map(|(name, _)| name));
-        }
-    }
-
-    #[test]
-    fn numbers_of_columns_are_no_ids() {
-        let (file, table) = ([("a", 1), ("z", 2)], [("a", 1), ("b", 2)]);
-        for (created_by, expected) in [
-            ("parquet-cpp version 1.5.1-SNAPSHOT", "z"),
-            ("parquet-cpp-arrow version 5.0.0", "z"),
-            ("parquet-cpp-arrow version 6.0.0", "b"),
-            ("parquet-mr version 1.15.2", "b"),
-        ] {
-            assert_eq!(names(&file, created_by, &table)[1], expected, "{created_by}");
-        }
+    fn ids_that_contradict_the_table_are_drift() {
+        let refused = |file: &[(&str, i32)], table: &[(&str, i32)]| match names(file, table) {
+            Err(QuarantineReason::SchemaDrift { column, rule, .. }) => (column, rule),
+            other => panic!("{other:?}"),
+        };
+        // Dropped and made anew.
+        let (column, rule) = refused(&[("a", 2)], &[("a", 4)]);
+        assert_eq!(
+            (column.as_str(), rule.as_str()),
+            ("a", "the table has another column of this name")
+        );
+        let (column, rule) = refused(&[("c", 0), ("z", 3)], &[("c", 3)]);
+        assert_eq!(
+            (column.as_str(), rule.as_str()),
+            ("z", "two columns of the file are one of the table")
+        );
     }
 
     #[test]
@@ -167,7 +171,7 @@ mod tests {
             let list = DataType::List(Arc::new(field(item, Some(2), point)));
             Schema::new(vec![field("points", Some(1), list)])
         };
-        let named = named_in(&of("x", "item"), NEWER, &of("longitude", "element"));
+        let named = named_in(&of("x", "item"), &of("longitude", "element")).unwrap();
         assert_eq!(*named, *strip_metadata(&of("longitude", "item")));
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use field_ids::named_by_ids;
 pub(crate) use int96::{check_exact, int96_leaves};
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use join::is_wider;
-pub(crate) use normalize::arrow_schema;
+pub(crate) use normalize::{arrow_schema, strip_array};
 pub use normalize::{from_parquet, strip_metadata};
 pub(crate) use shared::SharedSchemas;
 pub use stored_names::STORED_NAME_KEY;

@@ -7,6 +7,11 @@ pub(crate) const ELEMENT: &str = "element";
 pub(crate) const KEY: &str = "key";
 pub(crate) const VALUE: &str = "value";
 
+/// What a name is to readers that do not tell upper from lower case: some compare one, some the other.
+pub(crate) fn without_case(name: &str) -> String {
+    name.to_uppercase().to_lowercase()
+}
+
 /// The path of a part of a column.
 pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() {

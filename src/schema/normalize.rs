@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use parquet::arrow::parquet_to_arrow_schema;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::FileMetaData;
@@ -51,6 +53,47 @@ fn strip_field(field: &FieldRef) -> FieldRef {
         other => other.clone(),
     };
     Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
+}
+
+/// The same values in a type without any metadata.
+pub(crate) fn strip_array(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    Ok(match array.data_type() {
+        DataType::Struct(fields) => {
+            let of = array.as_struct();
+            let parts = of.columns().iter().map(strip_array).collect::<Result<Vec<_>, _>>()?;
+            let nulls = of.nulls().cloned();
+            Arc::new(StructArray::try_new_with_length(
+                strip_fields(fields),
+                parts,
+                nulls,
+                of.len(),
+            )?)
+        }
+        DataType::List(item) => {
+            let of = array.as_list::<i32>();
+            let values = strip_array(of.values())?;
+            Arc::new(ListArray::try_new(
+                strip_field(item),
+                of.offsets().clone(),
+                values,
+                of.nulls().cloned(),
+            )?)
+        }
+        DataType::Map(entries, is_sorted) => {
+            let of = array.as_map();
+            let pairs: ArrayRef = Arc::new(of.entries().clone());
+            let pairs = strip_array(&pairs)?.as_struct().clone();
+            let nulls = of.nulls().cloned();
+            Arc::new(MapArray::try_new(
+                strip_field(entries),
+                of.offsets().clone(),
+                pairs,
+                nulls,
+                *is_sorted,
+            )?)
+        }
+        _ => Arc::clone(array),
+    })
 }
 
 #[cfg(test)]

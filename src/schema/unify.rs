@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use super::evolution::TableColumns;
 use super::join::joined;
-use super::names::{ELEMENT, KEY, VALUE, join, map_parts};
+use super::names::{ELEMENT, KEY, VALUE, join, map_parts, without_case};
 use super::normalize::strip_metadata;
 use super::typed::{is_typed, typed_fields, untyped};
 use crate::options::Evolve;
@@ -69,7 +69,7 @@ fn duplicate(source: &Schema) -> Option<QuarantineReason> {
 fn duplicate_of(fields: &Fields) -> Option<QuarantineReason> {
     let mut seen = BTreeSet::new();
     fields.iter().find_map(|field| {
-        if !seen.insert(field.name().to_lowercase()) {
+        if !seen.insert(without_case(field.name())) {
             let found = field.data_type().to_string();
             return Some(drift(field.name(), found, "one column", "column name used twice"));
         }
@@ -293,9 +293,9 @@ impl Uniting<'_> {
 
 /// That none of the `others` is called like `field` but for the case, which readers do not tell apart.
 fn unlike(path: &str, field: &Field, others: &[FieldRef]) -> Result<(), QuarantineReason> {
-    let lower = field.name().to_lowercase();
+    let name = without_case(field.name());
     for other in others {
-        if other.name().to_lowercase() == lower {
+        if without_case(other.name()) == name {
             let rule = "column name differs in case only";
             return Err(drift(path, field.name(), other.name(), rule));
         }

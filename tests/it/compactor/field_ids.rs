@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::*;
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use firnline::Evolve;
 use firnline::parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
@@ -54,31 +55,94 @@ fn table() -> World {
     world
 }
 
+fn numbered(name: &str, id: u32, data_type: DataType) -> Arc<Field> {
+    let metadata = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())]);
+    Arc::new(Field::new(name, data_type, true).with_metadata(metadata))
+}
+
 #[test]
-fn a_column_is_found_by_its_id_where_no_name_contradicts_it() {
-    let world = table();
+fn parts_of_columns_may_carry_ids() {
+    let world = world();
     let mut compactor = world.open(at(END));
-    let plain = || file(vec![ts([1]), ("v", one(10), true)]);
-    assert_eq!(commits(&compacted(&world, &mut compactor, vec![plain()])).len(), 1);
-    let files = vec![
-        with_ids(2, vec![("was_v", 2, one(20))]),
-        // Ids of its own.
-        with_ids(3, vec![("v", 5, one(30))]),
-        file(vec![ts([4]), ("v", one(40), true)]),
-    ];
-    let reports = compacted(&world, &mut compactor, files);
+    let columns = |n: i64| {
+        let part = |name: &str, id| (numbered(name, id, DataType::Int64), one(n));
+        let point: ArrayRef = Arc::new(StructArray::from(vec![part("x", 3), part("y", 4)]));
+        let item = numbered("element", 6, point.data_type().clone());
+        let offsets = OffsetBuffer::from_lengths([1]);
+        let list: ArrayRef = Arc::new(ListArray::new(item, offsets.clone(), Arc::clone(&point), None));
+        let pair = StructArray::from(vec![
+            (Arc::new(Field::new("key", DataType::Int64, false)), one(n)),
+            (numbered("value", 9, point.data_type().clone()), Arc::clone(&point)),
+        ]);
+        let entries = Arc::new(Field::new("key_value", pair.data_type().clone(), false));
+        let map: ArrayRef = Arc::new(MapArray::new(entries, offsets, pair, None, false));
+        with_ids(n, vec![("point", 2, point), ("list", 5, list), ("map", 7, map)])
+    };
+    let reports = compacted(&world, &mut compactor, vec![columns(1), columns(2)]);
     assert_eq!(
         (set_aside(&compactor), commits(&reports).len()),
         (vec![], 1),
         "{reports:#?}"
     );
-    let names: Vec<_> = columns(&world)
+    let point = column(
+        &world,
+        "point",
+        &DataType::Struct(
+            vec![
+                Field::new("x", DataType::Int64, true),
+                Field::new("y", DataType::Int64, true),
+            ]
+            .into(),
+        ),
+    );
+    assert_eq!(point.as_struct().column(1), &longs(vec![Some(1), Some(2)]));
+}
+
+#[test]
+fn columns_are_matched_by_ids_where_the_host_says_that_they_are_the_tables() {
+    let mut world = table();
+    world.options = world.options.with_match_field_ids(true);
+    let mut compactor = world.open(at(END));
+    let plain = || file(vec![ts([1]), ("v", one(10), true)]);
+    assert_eq!(commits(&compacted(&world, &mut compactor, vec![plain()])).len(), 1);
+    let files = vec![
+        with_ids(2, vec![("was_v", 2, one(20))]),
+        // Another column of that name.
+        with_ids(3, vec![("v", 5, one(30))]),
+        file(vec![ts([4]), ("v", one(40), true)]),
+    ];
+    let reports = compacted(&world, &mut compactor, files);
+    let aside = set_aside(&compactor);
+    assert!(
+        aside.len() == 1 && aside[0].0 == 1 && aside[0].1.contains("field_id 5"),
+        "{aside:?}"
+    );
+    assert_eq!(commits(&reports).len(), 1, "{reports:#?}");
+    assert_eq!(names(&world), ["ts", "v"]);
+    let expected = longs(vec![Some(10), Some(20), Some(40)]);
+    assert_eq!(&column(&world, "v", &DataType::Int64), &expected);
+}
+
+#[test]
+fn ids_mean_nothing_by_themselves() {
+    let world = table();
+    let mut compactor = world.open(at(END));
+    let plain = || file(vec![ts([1]), ("v", one(10), true)]);
+    assert_eq!(commits(&compacted(&world, &mut compactor, vec![plain()])).len(), 1);
+    let reports = compacted(&world, &mut compactor, vec![with_ids(2, vec![("w", 2, one(20))])]);
+    assert_eq!(
+        (set_aside(&compactor), commits(&reports).len()),
+        (vec![], 1),
+        "{reports:#?}"
+    );
+    assert_eq!(names(&world), ["ts", "v", "w"]);
+}
+
+fn names(world: &World) -> Vec<Value> {
+    columns(world)
         .as_array()
         .unwrap()
         .iter()
-        .map(|c| c[0].clone())
-        .collect();
-    assert_eq!(names, ["ts", "v"]);
-    let expected = longs(vec![Some(10), Some(20), Some(30), Some(40)]);
-    assert_eq!(&column(&world, "v", &DataType::Int64), &expected);
+        .map(|column| column[0].clone())
+        .collect()
 }

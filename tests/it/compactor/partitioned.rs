@@ -93,10 +93,14 @@ fn a_file_with_a_value_that_no_partition_can_have_is_set_aside_and_the_rest_is_c
     table(&world, &[("ts", "long"), ("region", "string")], &["region"]);
     let mut compactor = world.open(at(END));
     let of = |n, region| file(vec![ts([n]), ("region", texts(vec![Some(region)]), true)]);
-    let reports = compacted(&world, &mut compactor, vec![of(1, "a"), of(2, "")]);
+    let sources = vec![of(1, "a"), of(2, ""), of(3, "__HIVE_DEFAULT_PARTITION__")];
+    let reports = compacted(&world, &mut compactor, sources);
     let aside = set_aside(&compactor);
     assert!(
-        aside.len() == 1 && aside[0].0 == 1 && aside[0].1.contains("cannot be told from null"),
+        aside.len() == 2
+            && aside
+                .iter()
+                .all(|(_, reason)| reason.contains("cannot be told from null")),
         "{aside:?}"
     );
     assert_eq!(commits(&reports).len(), 1);
