@@ -34,10 +34,11 @@ pub(super) fn columns(
     sink: &dyn TableSink,
     table: Option<&TableColumns>,
     order: &[SortField],
-    source: &SchemaRef,
+    source: &Result<SchemaRef, QuarantineReason>,
     rows: u64,
 ) -> Columns {
     let fitting = || {
+        let source = source.as_ref().map_err(Clone::clone)?;
         let schema = sink.canonical_schema(source, table.map(|table| table.schema.as_ref()))?;
         can_be_sorted(&schema, order)?;
         Caster::new(source, &schema)?;

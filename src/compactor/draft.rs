@@ -87,7 +87,8 @@ struct Told {
     etag: ETag,
     rows: u64,
     digest: Sha256Digest,
-    schema: SchemaRef,
+    /// Under the names of the table, or why it cannot be.
+    schema: Result<SchemaRef, QuarantineReason>,
 }
 
 impl From<&SourceFooter> for Told {
@@ -97,7 +98,7 @@ impl From<&SourceFooter> for Told {
             etag: footer.etag.clone(),
             rows: footer.rows,
             digest: footer.digest,
-            schema: Arc::clone(&footer.schema),
+            schema: Ok(Arc::clone(&footer.schema)),
         }
     }
 }
@@ -170,21 +171,16 @@ impl LaneWork {
         let mut vanished = Vec::new();
         while let Some((file, footer)) = read.next().await {
             match footer {
-                Ok(footer) => {
-                    let ids = table.filter(|_| shared.options.match_field_ids);
-                    let named = match ids {
-                        Some(table) => footer.named_by(&table.schema),
-                        None => Ok(footer),
-                    };
-                    let mut footer = match named {
-                        Ok(footer) => footer,
-                        Err(reason) => {
-                            self.found.quarantined.push((file, reason));
-                            continue;
-                        }
-                    };
-                    footer.schema = schemas.share(footer.schema);
-                    if let Some(mut candidate) = self.judge(file, Told::from(&footer), taken, table) {
+                Ok(mut footer) => {
+                    let mut told = Told::from(&footer);
+                    if let Some(table) = table.filter(|_| shared.options.match_field_ids) {
+                        told.schema = footer.clone().named_by(&table.schema).map(|named| named.schema);
+                    }
+                    told.schema = told.schema.map(|schema| schemas.share(schema));
+                    if let Ok(schema) = &told.schema {
+                        footer.schema = Arc::clone(schema);
+                    }
+                    if let Some(mut candidate) = self.judge(file, told, taken, table) {
                         self.footers.keep(&candidate.file.key, footer);
                         candidate.columns.schema = candidate.columns.schema.map(|schema| schemas.share(schema));
                         candidates.push(candidate);
