@@ -192,6 +192,14 @@ impl Sha256Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// An id that is the same for the same digest: of its first half.
+    #[cfg(feature = "delta")]
+    pub(crate) fn uuid(self) -> uuid::Uuid {
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+
     /// The bytes of the digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::ArrowSchemaConverter;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::action::{Action, Add, CommitInfo, DomainMetadata, decode_path, encode_path};
@@ -24,7 +23,7 @@ use super::stats::file_stats;
 use super::stats_columns::StatsColumns;
 use crate::data_file::DataFile;
 use crate::error::{Error, Result};
-use crate::ids::LaneId;
+use crate::ids::Sha256Digest;
 use crate::partitioning::{Partitioner, stored};
 use crate::schema::{has_stored_names, with_stored_names};
 use crate::sink::{Entry, LanesInTable, Marker, OutputFile, Settled, TableChange, TableCommit};
@@ -488,17 +487,12 @@ fn outcome_name(commit: &TableCommit) -> &'static str {
 
 /// The same attempt at the same entry has the same id, whoever makes it and how often.
 fn commit_txn_id(commit: &TableCommit) -> Uuid {
-    fn id_of(lane: LaneId, rest: &str) -> Uuid {
-        let digest = Sha256::digest(format!("firnline commit {lane} {rest}"));
-        let mut bytes = [0; 16];
-        bytes
-            .iter_mut()
-            .zip(digest.as_slice())
-            .for_each(|(to, from)| *to = *from);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid()
-    }
     let kind = outcome_name(commit);
-    id_of(commit.lane, &format!("{} {} {kind}", commit.seq, commit.attempt))
+    let text = format!(
+        "firnline commit {} {} {} {kind}",
+        commit.lane, commit.seq, commit.attempt
+    );
+    Sha256Digest::of(text.as_bytes()).uuid()
 }
 
 fn commit_labels(commit: &TableCommit) -> BTreeMap<&'static str, String> {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use arrow::datatypes::{DataType, Fields};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::action::{Metadata, Protocol};
+use crate::ids::Sha256Digest;
 use crate::schema::STORED_NAME_KEY;
 use crate::schema::canonical::{ELEMENT, KEY, VALUE, join, map_parts};
 
@@ -136,11 +136,6 @@ fn greatest(value: &Value) -> i64 {
 /// The same for whoever adds the column of this id to this table: files are written before the table has it. No column
 /// of another name can get the id in between, or the files are not added.
 fn physical_name(table: &str, id: i64) -> String {
-    let digest = Sha256::digest(format!("firnline column {table} {id}"));
-    let mut bytes = [0; 16];
-    bytes
-        .iter_mut()
-        .zip(digest.as_slice())
-        .for_each(|(to, from)| *to = *from);
-    format!("col-{}", uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    let text = format!("firnline column {table} {id}");
+    format!("col-{}", Sha256Digest::of(text.as_bytes()).uuid())
 }
