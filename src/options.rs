@@ -101,10 +101,11 @@ pub struct Options {
     pub on_replaced: OnReplaced,
     /// How a table's columns follow those of new files.
     pub evolve: Evolve,
-    /// Whether the ids that files carry for their columns (`field_id`) are those of the table, which has such if it is an
-    /// Iceberg table or a Delta table with mapped columns: columns are then matched by them, so that one may be renamed,
-    /// and a file whose ids contradict the table's is set aside. Many writers number columns in other ways, hence by
-    /// default (`false`) columns are matched by name alone.
+    /// Whether columns are told by the ids that files carry for them (`field_id`): they are then matched by these first, to
+    /// those of the table, if it has such (Iceberg tables, Delta tables with mapped columns), and of the files before, so
+    /// that one may be renamed; a file whose ids contradict them is set aside. New columns, and new Iceberg tables, keep
+    /// them, unless the table may have had such an id, or a catalog gives ids itself. Many writers number columns in other
+    /// ways, hence by default (`false`) columns are matched by name alone.
     pub match_field_ids: bool,
     /// The codec of the output files.
     pub codec: Codec,

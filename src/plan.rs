@@ -90,7 +90,7 @@ pub struct Plan {
     pub generation: u64,
     /// What to merge, in (timestamp, writer, sequence) order.
     pub sources: Vec<PlannedSource>,
-    /// The schema of the outputs.
+    /// The schema of the outputs; where columns are matched by ids, with those that are known of them.
     #[serde(with = "schema_as_ipc")]
     pub schema: SchemaRef,
     /// The order of the rows of sources and outputs.

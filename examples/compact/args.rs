@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// What a table does about new columns: never, add-columns, or add-and-widen: also widen types that allow it
     #[arg(long, value_name = "HOW", default_value = "add-columns", value_parser = evolve)]
     pub(crate) evolve: Evolve,
-    /// Match columns by the ids that files carry: they are those of the table
+    /// Match columns by the ids that files carry before their names
     #[arg(long)]
     pub(crate) match_field_ids: bool,
     /// The length of a time window

@@ -19,7 +19,7 @@ use crate::options::OnReplaced;
 use crate::plan::{Plan, PlannedSource};
 use crate::quarantine::QuarantineReason;
 use crate::reclaim::head;
-use crate::schema::{SharedSchemas, TableColumns, strip_metadata};
+use crate::schema::{NamesById, SharedSchemas, TableColumns, strip_metadata};
 use crate::sink::TableState;
 use crate::time::Timestamp;
 use crate::window::PlanDraft;
@@ -107,22 +107,31 @@ impl LaneWork {
     /// Turns a draft into the next plan; `None` when nothing of it can be merged now.
     pub(crate) async fn plan(&mut self, draft: PlanDraft, table: &TableState) -> Result<Option<Plan>, LaneError> {
         let taken = taken_sources(&self.register, draft.window.start, self.manifest.adopted).await?;
-        let files = self.within_limit(draft.files).await?;
+        let mut files = draft.files;
+        files.sort_by(|a, b| a.order().cmp(&b.order()));
+        let files = self.within_limit(files).await?;
         let (evolve, match_field_ids) = (self.shared.options.evolve, self.shared.options.match_field_ids);
         let table = table.table.as_ref().map(|info| TableColumns {
             schema: Arc::clone(&info.schema),
             evolve,
             evolution: info.evolution.clone(),
         });
-        let candidates = self.read(files, &taken, draft.window.start, table.as_ref()).await?;
-        let (mut candidates, schema) = self.choose_schema(candidates, table.as_ref());
+        let of_table = table.as_ref().map(|table| table.schema.as_ref());
+        let mut names = match_field_ids.then(|| NamesById::of(of_table));
+        let candidates = self
+            .read(files, &taken, draft.window.start, table.as_ref(), &mut names)
+            .await?;
+        let (candidates, schema) = self.choose_schema(candidates, table.as_ref());
         let Some(schema) = schema else { return Ok(None) };
+        let with_ids = |schema: &SchemaRef| match &names {
+            Some(names) => names.with_ids(schema),
+            None => strip_metadata(schema),
+        };
         let layout = self
             .sink
-            .prepare(self.manifest.lane, &schema, evolve)
+            .prepare(self.manifest.lane, &with_ids(&schema), evolve)
             .await
             .map_err(table_error)?;
-        candidates.sort_by(|a, b| a.file.order().cmp(&b.file.order()));
         let head = self.register.head();
         Ok(Some(Plan {
             version: Plan::VERSION,
@@ -133,7 +142,7 @@ impl LaneWork {
             window: draft.window,
             generation: self.register.covering(draft.window.start).count() as u64,
             sources: candidates.into_iter().map(planned).collect(),
-            schema: strip_metadata(&layout.schema),
+            schema: with_ids(&layout.schema),
             sort_order: self.manifest.sort_order.clone(),
             evolve,
             match_field_ids,
@@ -161,6 +170,7 @@ impl LaneWork {
         taken: &BTreeMap<ObjectKey, Vec<TakenSource>>,
         start: Timestamp,
         table: Option<&TableColumns>,
+        names: &mut Option<NamesById>,
     ) -> Result<Vec<Candidate>, LaneError> {
         let shared = Arc::clone(&self.shared);
         let reads: Vec<_> = files.into_iter().map(|file| look_into(&shared, file).boxed()).collect();
@@ -173,8 +183,8 @@ impl LaneWork {
             match footer {
                 Ok(mut footer) => {
                     let mut told = Told::from(&footer);
-                    if let Some(table) = table.filter(|_| shared.options.match_field_ids) {
-                        told.schema = footer.clone().named_by(&table.schema).map(|named| named.schema);
+                    if let Some(names) = names {
+                        told.schema = names.name(footer.metadata.file_metadata(), &footer.schema);
                     }
                     told.schema = told.schema.map(|schema| schemas.share(schema));
                     if let Ok(schema) = &told.schema {

@@ -194,7 +194,7 @@ impl LaneWork {
         mut sources: Sources,
     ) -> Result<Result<Sources, Vec<BadSource>>, LaneError> {
         let shared = Arc::clone(&self.shared);
-        let names = plan.match_field_ids.then_some(&layout.schema);
+        let names = plan.match_field_ids.then_some(&plan.schema);
         let reads: Vec<_> = plan
             .sources
             .iter()
@@ -231,7 +231,7 @@ impl LaneWork {
             return Ok(Merged::Elsewhere);
         }
         let merger = self.merger(plan);
-        let names = plan.match_field_ids.then_some(&layout.schema);
+        let names = plan.match_field_ids.then_some(&plan.schema);
         let mut bad = bad;
         // One at a time, since each may use the whole budget.
         for (index, source) in plan.sources.iter().enumerate() {

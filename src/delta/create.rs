@@ -8,6 +8,7 @@ use super::error::{invalid, unsupported};
 use super::options::{DeltaOptions, parse_interval_ms};
 use super::schema::{has_timestamp_ntz, schema_string, without_void};
 use crate::error::{Error, ErrorKind, Result};
+use crate::schema::strip_metadata;
 use crate::sink::TableCommit;
 
 /// Table properties that a new table may have: those that need no table feature.
@@ -75,7 +76,7 @@ pub(super) fn new_table_schema(schema: &Schema, options: &DeltaOptions) -> Resul
             )));
         }
     }
-    let canonical = canonical_schema(schema)
+    let canonical = canonical_schema(&strip_metadata(schema))
         .and_then(|schema| check_names(&schema).map(|()| schema))
         .map_err(|reason| Error::new(ErrorKind::Unsupported, format!("no table can be made: {reason}")))?;
     let stored = without_void(&canonical);

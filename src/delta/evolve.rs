@@ -9,14 +9,14 @@ use serde_json::{Map, Value, json};
 
 use super::action::Metadata;
 use super::error::LogError;
-use super::mapping::NewIds;
+use super::mapping::{NewNames, is_mapped};
 use super::schema::{encode_field, encode_type, fit_columns, parse_primitive, parse_schema, type_has_ntz};
 use super::snapshot::Snapshot;
 use crate::encoding::deep_json;
 use crate::error::Result;
 use crate::options::Evolve;
 use crate::schema::canonical::{ELEMENT, VALUE, join, map_parts};
-use crate::schema::{Evolution, is_typed, is_wider};
+use crate::schema::{Evolution, is_typed, is_wider, strip_metadata};
 
 /// Feature without which no column has a time without zone.
 const NTZ: &str = "timestampNtz";
@@ -95,16 +95,24 @@ fn evolved(table: &Snapshot, columns: &Schema, evolve: Evolve) -> Result<Option<
     let mut change = Change {
         evolution: evolution(table),
         widens: evolve == Evolve::AddAndWiden,
-        ids: NewIds::of(known, &schema),
+        names: NewNames::of(known, &schema, columns.fields()),
     };
-    if !change.fields(&mut schema, columns.fields(), "")? {
+    // Ids are only for tables that have them.
+    let columns = if is_mapped(known) {
+        columns.fields().clone()
+    } else {
+        strip_metadata(columns).fields().clone()
+    };
+    if !change.fields(&mut schema, &columns, "")? {
         return Ok(None);
     }
     let mut metadata = Metadata {
         schema_string: schema.to_string(),
         ..known.clone()
     };
-    metadata.configuration.extend(change.ids.map(|ids| ids.property()));
+    metadata
+        .configuration
+        .extend(change.names.map(|names| names.property()));
     Ok(Some(metadata))
 }
 
@@ -113,7 +121,7 @@ struct Change<'a> {
     evolution: Evolution,
     widens: bool,
     /// Where columns are mapped.
-    ids: Option<NewIds<'a>>,
+    names: Option<NewNames<'a>>,
 }
 
 /// A type that a part of a column had, and the one that it has now.
@@ -213,8 +221,8 @@ impl Change<'_> {
 
     /// What is new in a schema, with ids and names if it needs any.
     fn mapped(&mut self, mut new: Value) -> Value {
-        if let Some(ids) = &mut self.ids {
-            ids.map(&mut new);
+        if let Some(names) = &mut self.names {
+            names.map(&mut new);
         }
         new
     }

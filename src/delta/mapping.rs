@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{DataType, Fields};
+use arrow::datatypes::{DataType, Field, Fields};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use serde_json::{Map, Value, json};
 
 use super::action::{Metadata, Protocol};
 use crate::ids::Sha256Digest;
-use crate::schema::STORED_NAME_KEY;
 use crate::schema::canonical::{ELEMENT, KEY, VALUE, join, map_parts};
+use crate::schema::{NewIds, STORED_NAME_KEY, field_id};
 
 /// How columns are mapped: `none`, `name` or `id`. Files are written alike for the last two.
 pub(super) const MODE: &str = "delta.columnMapping.mode";
@@ -76,21 +76,28 @@ pub(super) fn arrow_metadata(field: &Value) -> Option<HashMap<String, String>> {
     ]))
 }
 
-/// Gives ids and names to the new columns of a table.
-#[derive(Debug)]
-pub(super) struct NewIds<'a> {
-    table: &'a str,
-    last: i64,
+/// The metadata of a new field of a `schemaString`: the id that it carries.
+pub(super) fn own_metadata(field: &Field) -> Map<String, Value> {
+    let own = field_id(field).map(|id| (ID.to_owned(), json!(id)));
+    own.into_iter().collect()
 }
 
-impl<'a> NewIds<'a> {
-    /// After all ids that a table has had; `None` where its columns are not mapped.
-    pub(super) fn of(table: &'a Metadata, schema: &Value) -> Option<Self> {
+/// Gives ids and names to the new columns of a table.
+#[derive(Debug)]
+pub(super) struct NewNames<'a> {
+    table: &'a str,
+    ids: NewIds,
+}
+
+impl<'a> NewNames<'a> {
+    /// For those of `columns` that are new; `None` where the columns of a table are not mapped.
+    pub(super) fn of(table: &'a Metadata, schema: &Value, columns: &Fields) -> Option<Self> {
         is_mapped(table).then(|| {
             let told = table.configuration.get(MAX_ID).and_then(|id| id.trim().parse().ok());
+            let floor = greatest(schema).max(told.unwrap_or(0));
             Self {
                 table: &table.id,
-                last: greatest(schema).max(told.unwrap_or(0)),
+                ids: NewIds::after(i32::try_from(floor).unwrap_or(i32::MAX), columns),
             }
         })
     }
@@ -100,11 +107,12 @@ impl<'a> NewIds<'a> {
         match new {
             Value::Object(object) => {
                 if object.contains_key("name") && object.contains_key("metadata") {
-                    self.last += 1;
-                    let name = physical_name(self.table, self.last);
                     let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
                     if let Some(metadata) = metadata.as_object_mut() {
-                        metadata.insert(ID.to_owned(), json!(self.last));
+                        let own = metadata.get(ID).and_then(Value::as_i64);
+                        let id = self.ids.id(own.and_then(|own| i32::try_from(own).ok()));
+                        let name = physical_name(self.table, id);
+                        metadata.insert(ID.to_owned(), json!(id));
                         metadata.insert(PHYSICAL_NAME.to_owned(), json!(name));
                     }
                 }
@@ -117,7 +125,7 @@ impl<'a> NewIds<'a> {
 
     /// The property that tells the greatest id.
     pub(super) fn property(&self) -> (String, String) {
-        (MAX_ID.to_owned(), self.last.to_string())
+        (MAX_ID.to_owned(), self.ids.last().to_string())
     }
 }
 
@@ -135,7 +143,7 @@ fn greatest(value: &Value) -> i64 {
 
 /// The same for whoever adds the column of this id to this table: files are written before the table has it. No column
 /// of another name can get the id in between, or the files are not added.
-fn physical_name(table: &str, id: i64) -> String {
+fn physical_name(table: &str, id: i32) -> String {
     let text = format!("firnline column {table} {id}");
     format!("col-{}", Sha256Digest::of(text.as_bytes()).uuid())
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::action::Metadata;
 use super::error::{LogError, invalid, unsupported};
-use super::mapping::{arrow_metadata, is_mapped};
+use super::mapping::{arrow_metadata, is_mapped, own_metadata};
 use crate::encoding::deep_json;
 use crate::error::Result;
 use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of, map_parts};
@@ -168,13 +168,13 @@ fn encode_fields(fields: &Fields) -> Result<Vec<Value>> {
     fields.iter().map(|field| encode_field(field)).collect()
 }
 
-/// A field of a `schemaString`, without metadata.
+/// A field of a `schemaString`, without metadata but the id that it carries.
 pub(super) fn encode_field(field: &Field) -> Result<Value> {
     Ok(json!({
         "name": field.name(),
         "type": encode_type(field.data_type(), field.name())?,
         "nullable": field.is_nullable(),
-        "metadata": Map::new(),
+        "metadata": own_metadata(field),
     }))
 }
 

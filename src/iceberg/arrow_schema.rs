@@ -11,7 +11,7 @@ use super::schema::{NestedField, Schema};
 use super::types::{ListType, MapType, PrimitiveType, StructType, Type};
 use crate::error::{Error, Result};
 use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of, map_parts};
-use crate::schema::is_wider;
+use crate::schema::{NewIds, field_id, is_wider};
 
 /// Metadata key under which Arrow names a type that is more than its storage.
 pub(super) const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
@@ -74,42 +74,43 @@ pub(super) fn is_uuid(field: &Field) -> bool {
     field.data_type() == &DataType::FixedSizeBinary(UUID_LENGTH) && field.extension_type_name() == Some(UUID_EXTENSION)
 }
 
-/// The schema of a new table with `columns`, which must be canonical. Fields get their ids as in Java: all of a
-/// level before any below. Columns without a type (`Null`) are left out: they are never stored.
+/// The schema of a new table with `columns`, which must be canonical. Fields keep the ids that they carry (metadata
+/// `PARQUET:field_id`), and get others as in Java: all of a level before any below. Columns without a type (`Null`)
+/// are left out: they are never stored.
 ///
 /// # Errors
 ///
 /// `Invalid` naming the column when its type is not one of Iceberg's: make the schema canonical first.
 pub fn new_schema(columns: &ArrowSchema) -> Result<Schema> {
-    let fields = new_fields(columns.fields(), "", &mut 0)?;
+    let fields = new_fields(columns.fields(), "", &mut NewIds::after(0, columns.fields()))?;
     if fields.is_empty() {
         return Err(invalid("no column to be stored"));
     }
     Ok(Schema::new(fields))
 }
 
-/// New fields with ids after `last_id`.
-pub(super) fn new_fields(fields: &Fields, path: &str, last_id: &mut i32) -> Result<Vec<NestedField>> {
+/// New fields with new ids.
+pub(super) fn new_fields(fields: &Fields, path: &str, new_ids: &mut NewIds) -> Result<Vec<NestedField>> {
     let stored: Vec<_> = fields
         .iter()
         .filter(|field| field.data_type() != &DataType::Null)
         .collect();
-    let ids: Vec<i32> = stored.iter().map(|_| next(last_id)).collect();
+    let ids: Vec<i32> = stored.iter().map(|field| new_ids.id(field_id(field))).collect();
     let fields = stored.into_iter().zip(ids);
     fields
-        .map(|(field, id)| new_field(field, field.name(), id, path, last_id))
+        .map(|(field, id)| new_field(field, field.name(), id, path, new_ids))
         .collect()
 }
 
-fn new_field(field: &Field, name: &str, id: i32, path: &str, last_id: &mut i32) -> Result<NestedField> {
-    let field_type = new_type(field, &join(path, name), last_id)?;
+fn new_field(field: &Field, name: &str, id: i32, path: &str, new_ids: &mut NewIds) -> Result<NestedField> {
+    let field_type = new_type(field, &join(path, name), new_ids)?;
     Ok(NestedField {
         required: !field.is_nullable(),
         ..NestedField::optional(id, name, field_type)
     })
 }
 
-fn new_type(field: &Field, path: &str, last_id: &mut i32) -> Result<Type> {
+fn new_type(field: &Field, path: &str, new_ids: &mut NewIds) -> Result<Type> {
     let foreign = || {
         invalid(format!(
             "not a type of Iceberg tables. column=`{path}` type=`{}`",
@@ -118,30 +119,25 @@ fn new_type(field: &Field, path: &str, last_id: &mut i32) -> Result<Type> {
     };
     Ok(match field.data_type() {
         DataType::Struct(fields) => Type::Struct(StructType {
-            fields: new_fields(fields, path, last_id)?,
+            fields: new_fields(fields, path, new_ids)?,
         }),
         DataType::List(element) => {
-            let id = next(last_id);
-            let element = new_field(element, ELEMENT, id, path, last_id)?;
+            let id = new_ids.id(field_id(element));
+            let element = new_field(element, ELEMENT, id, path, new_ids)?;
             Type::List(Box::new(ListType { element }))
         }
         DataType::Map(entries, _) => {
             let (key, value) = map_parts(entries).ok_or_else(foreign)?;
-            let (key_id, value_id) = (next(last_id), next(last_id));
+            let (key_id, value_id) = (new_ids.id(field_id(key)), new_ids.id(field_id(value)));
             let key = NestedField {
                 required: true,
-                ..new_field(key, KEY, key_id, path, last_id)?
+                ..new_field(key, KEY, key_id, path, new_ids)?
             };
-            let value = new_field(value, VALUE, value_id, path, last_id)?;
+            let value = new_field(value, VALUE, value_id, path, new_ids)?;
             Type::Map(Box::new(MapType { key, value }))
         }
         data_type => Type::Primitive(primitive(data_type, is_uuid(field)).ok_or_else(foreign)?),
     })
-}
-
-fn next(last_id: &mut i32) -> i32 {
-    *last_id = last_id.saturating_add(1);
-    *last_id
 }
 
 /// The type of a column that is not nested, if it is canonical.

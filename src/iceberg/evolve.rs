@@ -13,7 +13,7 @@ use super::version::FormatVersion;
 use crate::error::Result;
 use crate::options::Evolve;
 use crate::schema::canonical::{ELEMENT, VALUE, join, map_parts};
-use crate::schema::{Evolution, is_typed, is_wider};
+use crate::schema::{Evolution, NewIds, is_typed, is_wider};
 use crate::time::Timestamp;
 
 /// What may become of the columns of a table.
@@ -76,7 +76,7 @@ pub(super) fn evolved(
     let mut change = Change {
         evolution: evolution(table),
         widens: evolve == Evolve::AddAndWiden,
-        last_id: table.last_column_id(),
+        new_ids: NewIds::after(table.last_column_id(), columns.fields()),
         is_changed: false,
     };
     let mut fields = table.schema().fields.clone();
@@ -91,7 +91,7 @@ pub(super) fn evolved(
     let mut updates = vec![
         TableUpdate::AddSchema {
             schema,
-            last_column_id: Some(change.last_id),
+            last_column_id: Some(change.new_ids.last()),
         },
         TableUpdate::SetCurrentSchema { schema_id: -1 },
     ];
@@ -127,7 +127,7 @@ pub(super) struct Evolved {
 struct Change {
     evolution: Evolution,
     widens: bool,
-    last_id: i32,
+    new_ids: NewIds,
     is_changed: bool,
 }
 
@@ -150,7 +150,7 @@ impl Change {
             .collect();
         self.is_changed |= !new.is_empty();
         known.extend(
-            new_fields(&new, path, &mut self.last_id)?
+            new_fields(&new, path, &mut self.new_ids)?
                 .into_iter()
                 .map(|field| NestedField {
                     required: false,

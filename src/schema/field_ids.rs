@@ -1,4 +1,4 @@
-//! Columns of files that carry the ids of a table's columns (parquet-format, `SchemaElement.field_id`). Pure.
+//! Columns that are told by ids (parquet-format, `SchemaElement.field_id`), which files carry and tables have. Pure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,23 +12,93 @@ use super::names::{ELEMENT, join};
 use super::{arrow_schema, drift, strip_metadata};
 use crate::quarantine::QuarantineReason;
 
-/// The columns of a file, `schema`, under the names that the `table` has for their ids; those without an id keep theirs.
+/// The columns of a file, `schema`, under the names that `known` has for their ids; those without an id keep theirs.
 ///
 /// # Errors
 ///
-/// [`QuarantineReason::SchemaDrift`] naming a column that the table has under another id, or has already.
+/// [`QuarantineReason::SchemaDrift`] naming a column that is known under another id, or is there already.
 pub(crate) fn named_by_ids(
     file: &FileMetaData,
     schema: &SchemaRef,
-    table: &Schema,
+    known: &Schema,
 ) -> Result<SchemaRef, QuarantineReason> {
-    if !has_ids(file.schema_descr().root_schema()) {
-        return Ok(Arc::clone(schema));
+    match fields_by_ids(file, known.fields())? {
+        Some(fields) => Ok(strip_metadata(&Schema::new(fields))),
+        None => Ok(Arc::clone(schema)),
     }
-    // The Parquet schema alone, as `schema` is made of it.
+}
+
+/// `None`: the file has no ids.
+fn fields_by_ids(file: &FileMetaData, known: &Fields) -> Result<Option<Fields>, QuarantineReason> {
+    if !has_ids(file.schema_descr().root_schema()) {
+        return Ok(None);
+    }
     let with_ids = arrow_schema(file.schema_descr()).map_err(QuarantineReason::corrupt)?;
-    let fields = named("", with_ids.fields(), table.fields())?;
-    Ok(strip_metadata(&Schema::new(fields)))
+    named("", with_ids.fields(), known).map(Some)
+}
+
+/// The names of the columns of a plan, by their ids: those of the table, then those of the files in their order.
+#[derive(Clone, Debug)]
+pub(crate) struct NamesById(Fields);
+
+impl NamesById {
+    /// The names of a table; it needs not be there yet.
+    pub(crate) fn of(table: Option<&Schema>) -> Self {
+        Self(table.map_or_else(Fields::empty, |table| table.fields().clone()))
+    }
+
+    /// As [`named_by_ids`]; columns of the file that were not known are so afterwards.
+    pub(crate) fn name(&mut self, file: &FileMetaData, schema: &SchemaRef) -> Result<SchemaRef, QuarantineReason> {
+        let Some(fields) = fields_by_ids(file, &self.0)? else {
+            return Ok(Arc::clone(schema));
+        };
+        self.0 = with_ids_of(&self.0, &fields, true);
+        Ok(strip_metadata(&Schema::new(fields)))
+    }
+
+    /// Columns with the ids that are known of them, and no other metadata.
+    pub(crate) fn with_ids(&self, schema: &Schema) -> SchemaRef {
+        let schema = strip_metadata(schema);
+        Arc::new(Schema::new(with_ids_of(schema.fields(), &self.0, false)))
+    }
+}
+
+/// Fields, of which those that have no id get that of the `other` one of their name; and those others that they lack, if
+/// they are to be `all`.
+fn with_ids_of(fields: &Fields, others: &Fields, all: bool) -> Fields {
+    let named = fields.iter().map(|field| match others.find(field.name()) {
+        Some((_, other)) => with_id_of(field, other, all),
+        None => Arc::clone(field),
+    });
+    let lacking = others.iter().filter(|other| all && fields.find(other.name()).is_none());
+    named.chain(lacking.cloned()).collect()
+}
+
+fn with_id_of(field: &FieldRef, other: &FieldRef, all: bool) -> FieldRef {
+    let data_type = match (field.data_type(), other.data_type()) {
+        (DataType::Struct(fields), DataType::Struct(others)) => DataType::Struct(with_ids_of(fields, others, all)),
+        (DataType::List(item), DataType::List(other)) => DataType::List(with_id_of(item, other, all)),
+        (DataType::Map(entries, is_sorted), DataType::Map(others, _)) => {
+            DataType::Map(entries_with_ids_of(entries, others, all), *is_sorted)
+        }
+        (data_type, _) => data_type.clone(),
+    };
+    let mut metadata = field.metadata().clone();
+    if let Some(id) = id(other).filter(|_| id(field).is_none()) {
+        metadata.insert(PARQUET_FIELD_ID_META_KEY.to_owned(), id.clone());
+    }
+    let field = field.as_ref().clone().with_data_type(data_type);
+    Arc::new(field.with_metadata(metadata))
+}
+
+/// Key and value are told by their places.
+fn entries_with_ids_of(entries: &FieldRef, others: &FieldRef, all: bool) -> FieldRef {
+    let (DataType::Struct(parts), DataType::Struct(others)) = (entries.data_type(), others.data_type()) else {
+        return Arc::clone(entries);
+    };
+    let parts = parts.iter().zip(others);
+    let parts: Fields = parts.map(|(part, other)| with_id_of(part, other, all)).collect();
+    Arc::new(entries.as_ref().clone().with_data_type(DataType::Struct(parts)))
 }
 
 fn has_ids(node: &Type) -> bool {
@@ -40,24 +110,24 @@ fn id(field: &Field) -> Option<&String> {
 }
 
 /// The fields of a struct at `path`.
-fn named(path: &str, fields: &Fields, table: &Fields) -> Result<Fields, QuarantineReason> {
+fn named(path: &str, fields: &Fields, known: &Fields) -> Result<Fields, QuarantineReason> {
     let mut names = BTreeSet::new();
     let named = fields.iter().map(|field| {
         let path = join(path, field.name());
-        let by_name = table.find(field.name()).map(|(_, known)| known);
-        let by_id = id(field).and_then(|wanted| table.iter().find(|known| id(known) == Some(wanted)));
-        let other = by_name.filter(|known| by_id.is_none() && id(field).is_some() && id(known).is_some());
-        if let Some(known) = other {
+        let by_name = known.find(field.name()).map(|(_, found)| found);
+        let by_id = id(field).and_then(|wanted| known.iter().find(|found| id(found) == Some(wanted)));
+        let other = by_name.filter(|found| by_id.is_none() && id(field).is_some() && id(found).is_some());
+        if let Some(found) = other {
             let told = |field: &Field| format!("field_id {}", id(field).map_or("", String::as_str));
             return Err(drift(
                 &path,
                 told(field),
-                told(known),
-                "the table has another column of this name",
+                told(found),
+                "another column of this name is known",
             ));
         }
         let named = match by_id.or(by_name) {
-            Some(known) => Arc::new(part(&path, field, known)?.with_name(known.name())),
+            Some(found) => Arc::new(part(&path, field, found)?.with_name(found.name())),
             None => Arc::clone(field),
         };
         if !names.insert(named.name().clone()) {
@@ -65,7 +135,7 @@ fn named(path: &str, fields: &Fields, table: &Fields) -> Result<Fields, Quaranti
                 &path,
                 field.name(),
                 named.name(),
-                "two columns of the file are one of the table",
+                "two columns of the file are one by their ids",
             ));
         }
         Ok(named)
@@ -73,10 +143,10 @@ fn named(path: &str, fields: &Fields, table: &Fields) -> Result<Fields, Quaranti
     named.collect()
 }
 
-/// The same field with the parts that it has in the table.
+/// The same field with the names that its parts are known by.
 fn part(path: &str, field: &FieldRef, known: &Field) -> Result<Field, QuarantineReason> {
     let data_type = match (field.data_type(), known.data_type()) {
-        (DataType::Struct(fields), DataType::Struct(table)) => DataType::Struct(named(path, fields, table)?),
+        (DataType::Struct(fields), DataType::Struct(known)) => DataType::Struct(named(path, fields, known)?),
         (DataType::List(item), DataType::List(known)) => {
             DataType::List(Arc::new(part(&join(path, ELEMENT), item, known)?))
         }
@@ -88,12 +158,11 @@ fn part(path: &str, field: &FieldRef, known: &Field) -> Result<Field, Quarantine
     Ok(field.as_ref().clone().with_data_type(data_type))
 }
 
-/// Key and value are told by their places.
 fn entries_of(path: &str, entries: &FieldRef, known: &Field) -> Result<Field, QuarantineReason> {
-    let (DataType::Struct(parts), DataType::Struct(of_table)) = (entries.data_type(), known.data_type()) else {
+    let (DataType::Struct(parts), DataType::Struct(others)) = (entries.data_type(), known.data_type()) else {
         return Ok(entries.as_ref().clone());
     };
-    let parts = parts.iter().zip(of_table).map(|(field, known)| {
+    let parts = parts.iter().zip(others).map(|(field, known)| {
         let part = part(&join(path, field.name()), field, known)?;
         Ok(Arc::new(part))
     });
@@ -155,12 +224,12 @@ mod tests {
         let (column, rule) = refused(&[("a", 2)], &[("a", 4)]);
         assert_eq!(
             (column.as_str(), rule.as_str()),
-            ("a", "the table has another column of this name")
+            ("a", "another column of this name is known")
         );
         let (column, rule) = refused(&[("c", 0), ("z", 3)], &[("c", 3)]);
         assert_eq!(
             (column.as_str(), rule.as_str()),
-            ("z", "two columns of the file are one of the table")
+            ("z", "two columns of the file are one by their ids")
         );
     }
 
@@ -173,5 +242,54 @@ mod tests {
         };
         let named = named_in(&of("x", "item"), &of("longitude", "element")).unwrap();
         assert_eq!(*named, *strip_metadata(&of("longitude", "item")));
+    }
+
+    #[test]
+    fn names_of_the_files_before_count_where_no_table_has_any() {
+        let metadata = |file: &Schema| {
+            let parquet = ArrowSchemaConverter::new().convert(file).unwrap();
+            FileMetaData::new(2, 0, None, None, Arc::new(parquet), None)
+        };
+        let mut known = NamesById::of(None);
+        let mut name = |columns: &[(&str, i32)]| {
+            let file = flat(columns);
+            let named = known.name(&metadata(&file), &strip_metadata(&file))?;
+            let names = named.fields().iter().map(|field| field.name().clone());
+            Ok::<_, QuarantineReason>(names.collect::<Vec<_>>())
+        };
+        assert_eq!(name(&[("id", 0), ("price", 0)]).unwrap(), ["id", "price"]);
+        assert_eq!(name(&[("price", 5), ("id", 4)]).unwrap(), ["price", "id"]);
+        assert_eq!(name(&[("cost", 5), ("tax", 9)]).unwrap(), ["price", "tax"]);
+        assert_eq!(name(&[("vat", 9), ("id", 0)]).unwrap(), ["tax", "id"]);
+        assert!(name(&[("id", 7)]).is_err());
+        let chosen = flat(&[("tax", 0), ("price", 0), ("other", 0)]);
+        assert_eq!(
+            *known.with_ids(&chosen),
+            flat(&[("tax", 9), ("price", 5), ("other", 0)])
+        );
+    }
+
+    #[test]
+    fn parts_of_the_files_before_count_too() {
+        let of = |parts: Vec<Field>, named: i32| {
+            let pairs = DataType::Struct(
+                vec![
+                    Field::new("key", DataType::Utf8, false),
+                    field("value", Some(named), DataType::Struct(parts.into())),
+                ]
+                .into(),
+            );
+            let entries = Arc::new(Field::new("key_value", pairs, false));
+            Schema::new(vec![field("map", Some(1), DataType::Map(entries, false))])
+        };
+        let long = |name: &str, id| field(name, id, DataType::Int64);
+        let mut known = NamesById::of(Some(&of(vec![long("x", Some(3))], 2)));
+        let file = of(vec![long("was_x", Some(3)), long("y", Some(4))], 2);
+        let parquet = ArrowSchemaConverter::new().convert(&file).unwrap();
+        let metadata = FileMetaData::new(2, 0, None, None, Arc::new(parquet), None);
+        let named = known.name(&metadata, &strip_metadata(&file)).unwrap();
+        let both = of(vec![long("x", Some(3)), long("y", Some(4))], 2);
+        assert_eq!(named, strip_metadata(&both));
+        assert_eq!(*known.with_ids(&named), both);
     }
 }

@@ -8,6 +8,8 @@ mod field_ids;
 mod int96;
 mod join;
 mod names;
+#[cfg(any(feature = "delta", feature = "iceberg"))]
+mod new_ids;
 mod normalize;
 mod shared;
 mod step;
@@ -17,10 +19,12 @@ mod unify;
 
 pub(crate) use cast::Caster;
 pub use evolution::{Evolution, TableColumns};
-pub(crate) use field_ids::named_by_ids;
+pub(crate) use field_ids::{NamesById, named_by_ids};
 pub(crate) use int96::{check_exact, int96_leaves};
 #[cfg(any(feature = "delta", feature = "iceberg"))]
 pub(crate) use join::is_wider;
+#[cfg(any(feature = "delta", feature = "iceberg"))]
+pub(crate) use new_ids::{NewIds, field_id};
 pub(crate) use normalize::{arrow_schema, strip_array};
 pub use normalize::{from_parquet, strip_metadata};
 pub(crate) use shared::SharedSchemas;

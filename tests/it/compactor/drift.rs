@@ -62,7 +62,7 @@ fn newest(world: &World, suffix: &str) -> Vec<Value> {
 }
 
 /// The fields of the table's current schema, as its log has them.
-fn fields(world: &World) -> Vec<Value> {
+pub(super) fn fields(world: &World) -> Vec<Value> {
     let schema = if is_iceberg() {
         let metadata = newest(world, ".metadata.json").remove(0);
         let schemas = metadata["schemas"].as_array().unwrap();

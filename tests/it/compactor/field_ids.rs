@@ -11,7 +11,7 @@ use firnline::parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use serde_json::{Value, json};
 
 use super::delta_tables::create;
-use super::drift::{column, columns};
+use super::drift::{column, columns, fields};
 use super::schemas::{compacted, file, longs, set_aside, ts, world};
 use super::support::{END, commits};
 use crate::table_log::is_iceberg;
@@ -121,6 +121,92 @@ fn columns_are_matched_by_ids_where_the_host_says_that_they_are_the_tables() {
     assert_eq!(names(&world), ["ts", "v"]);
     let expected = longs(vec![Some(10), Some(20), Some(40)]);
     assert_eq!(&column(&world, "v", &DataType::Int64), &expected);
+}
+
+#[test]
+fn files_of_a_new_table_are_matched_by_their_ids_and_it_keeps_these() {
+    let mut world = world();
+    world.options = world.options.with_match_field_ids(true).with_evolve(Evolve::AddColumns);
+    let mut compactor = world.open(at(END));
+    let named = |n: i64, name: &str, id| with_ids(n, vec![(name, id, one(10 * n))]);
+    let files = vec![named(1, "v", 7), named(2, "was_v", 7), named(3, "v", 8)];
+    let reports = compacted(&world, &mut compactor, files);
+    let aside = set_aside(&compactor);
+    assert!(aside.len() == 1 && aside[0].1.contains("field_id 8"), "{aside:?}");
+    assert_eq!(
+        (commits(&reports).len(), names(&world)),
+        (1, vec![json!("ts"), json!("v")])
+    );
+    if !is_iceberg() {
+        // Delta's new tables have no ids.
+        return;
+    }
+    let later = vec![
+        named(4, "will_be_v", 7),
+        named(5, "x", 30),
+        named(6, "was_x", 30),
+        named(7, "y", 3),
+    ];
+    assert_eq!(commits(&compacted(&world, &mut compactor, later)).len(), 1);
+    assert_eq!(names(&world), ["ts", "v", "x", "y"]);
+    // 3 could have been another column's: it got one of its own, and the ids of the files say otherwise.
+    let last = vec![named(8, "z", 30), named(9, "y", 3)];
+    assert_eq!(commits(&compacted(&world, &mut compactor, last)).len(), 1);
+    assert!(set_aside(&compactor).iter().any(|(_, why)| why.contains("field_id 3")));
+    let values = |name: &str| column(&world, name, &DataType::Int64);
+    let of = |at: &[usize]| {
+        longs(
+            (0..7)
+                .map(|n| at.contains(&n).then_some([10, 20, 40, 50, 60, 70, 80][n]))
+                .collect(),
+        )
+    };
+    assert_eq!(
+        [values("v"), values("x"), values("y")],
+        [of(&[0, 1, 2]), of(&[3, 4, 6]), of(&[5])]
+    );
+}
+
+#[test]
+fn new_columns_keep_their_ids() {
+    let mut world = table();
+    world.options = world.options.with_match_field_ids(true);
+    let mut compactor = world.open(at(END));
+    let plain = || file(vec![ts([1]), ("v", one(10), true)]);
+    assert_eq!(commits(&compacted(&world, &mut compactor, vec![plain()])).len(), 1);
+    let new = |n: i64, names: [&str; 2]| with_ids(n, vec![(names[0], 12, one(n)), (names[1], 9, one(-n))]);
+    for (n, names) in [(2, ["x", "y"]), (3, ["was_x", "was_y"]), (4, ["y", "x"])] {
+        assert_eq!(
+            commits(&compacted(&world, &mut compactor, vec![new(n, names)])).len(),
+            1
+        );
+    }
+    let (names, ids, stored): (Vec<_>, Vec<_>, Vec<_>) = fields(&world).iter().map(told).collect();
+    assert_eq!(
+        (names, ids),
+        (
+            vec!["ts", "v", "x", "y"].into_iter().map(Value::from).collect(),
+            vec![1, 2, 12, 9]
+        )
+    );
+    let x = longs(vec![None, Some(2), Some(3), Some(4)]);
+    assert_eq!(
+        (set_aside(&compactor), column(&world, &stored[2], &DataType::Int64)),
+        (vec![], x)
+    );
+}
+
+/// Name, id and name in files of a table's column.
+fn told(field: &Value) -> (Value, u64, String) {
+    let name = &field["name"];
+    let mapping = |key: &str| {
+        field
+            .get("metadata")
+            .map(|metadata| &metadata[format!("delta.columnMapping.{key}")])
+    };
+    let id = mapping("id").unwrap_or(&field["id"]).as_u64().unwrap();
+    let stored = mapping("physicalName").unwrap_or(name).as_str().unwrap();
+    (name.clone(), id, stored.to_owned())
 }
 
 #[test]
