@@ -24,9 +24,6 @@ mod stuck;
 mod support;
 mod types;
 mod upkeep;
-#[cfg(feature = "testing")]
-mod yielding;
-
 use futures::executor::block_on;
 
 use crate::world::{HOUR, World, at, work, work_until};

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use firnline::testing::{FaultStateStore, Faults, OperationKind};
+use firnline::testing::{FaultStateStore, Faults, OperationKind, YieldingStore};
 use firnline::{EventOutcome, HealthState, ObjectEvent, WaitingFor};
 use futures::executor::block_on;
 use futures::future::FutureExt;
 
 use super::support::{DAY, END, HookStore, MINUTE, Moment, away, commits, errors, put, quarantine, sorted, tell};
-use super::yielding::Yielding;
 use crate::world::{HOUR, Row, World, at, parquet_of, work, work_until};
 
 /// Long after the files.
@@ -211,7 +210,7 @@ fn a_listing_dropped_at_any_await_blocks_nothing_for_ever() {
     while !ended {
         let mut world = World::new();
         let rows = backlog(&world, 2, 3);
-        let yielding = Yielding::wrap(&world.bucket);
+        let yielding = Arc::new(YieldingStore::new(Arc::clone(&world.bucket)));
         let plain = Arc::clone(&world.bucket);
         world.bucket = yielding;
         let mut compactor = world.open(at(NOW));

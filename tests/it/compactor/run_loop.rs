@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use firnline::testing::VirtualClock;
+use firnline::testing::{VirtualClock, YieldingStore};
 use firnline::{
     Clock, Compactor, DeleteOutcome, Error, ErrorKind, HealthState, MemoryEventSource, ParseError, Result, SaveOutcome,
     StateKey, StateStore, StateVersion, StoredState,
@@ -15,7 +15,6 @@ use firnline::{
 use futures::stream::BoxStream;
 
 use super::support::{DAY, END, MINUTE, put, quarantine, sorted};
-use super::yielding::Yielding;
 use crate::world::{HOUR, Row, World, at};
 
 /// Runs the loop, moving the clock from deadline to deadline up to `until`; then the source is closed.
@@ -191,9 +190,9 @@ fn three_and_one() -> (World, MemoryEventSource, Vec<Row>) {
     }
     rows.extend(world.write_some("users", HOUR + 9, "w2", 1, 2).1);
     rows.sort();
-    world.bucket = Yielding::wrap(&world.bucket);
-    world.tables = Yielding::wrap(&world.tables);
-    world.control = Yielding::wrap(&world.control);
+    world.bucket = Arc::new(YieldingStore::new(Arc::clone(&world.bucket)));
+    world.tables = Arc::new(YieldingStore::new(Arc::clone(&world.tables)));
+    world.control = Arc::new(YieldingStore::new(Arc::clone(&world.control)));
     (world, source, rows)
 }
 

@@ -35,9 +35,9 @@ fn an_append_of_another_writer_between_any_two_operations_costs_nothing() {
         let script = Script::whole_run();
         let done = Arc::new(std::sync::Mutex::new(false));
         // The store below the one that counts, so that the append is no operation of ours.
-        let (below, noted) = (rig.tables_below(), Arc::clone(&done));
+        let (below, noted) = (Arc::clone(&rig.tables_below), Arc::clone(&done));
         rig.tables
-            .before(index, Box::new(move || *noted.lock().unwrap() = append(&below, 0)));
+            .before(index, move || *noted.lock().unwrap() = append(&below, 0));
         let mut driver = Driver::new(&rig, script.clone());
         driver.to_the_end();
         check_always(&rig, &what);
@@ -62,7 +62,7 @@ fn a_table_that_others_append_to_before_every_commit_takes_all_rows() {
     let mut expected = script.good_rows();
     for minutes in (0..6 * 24 * 60).step_by(20) {
         driver.until(at(HOUR + minutes * MINUTE));
-        if append(&rig.tables_below(), minutes as usize) {
+        if append(&rig.tables_below, minutes as usize) {
             expected.extend(foreign_rows(minutes as usize));
         }
     }

@@ -10,7 +10,6 @@ mod loss;
 mod one;
 mod oracle;
 mod rig;
-mod stores;
 mod two;
 
 /// With `FIRNLINE_FULL=1` everything is tried, otherwise every so many.

@@ -9,12 +9,14 @@ use std::task::{Context, Poll};
 use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
-use firnline::testing::{FaultStateStore, FaultStore, Faults, SeededRandomness, VirtualClock};
+use firnline::testing::{
+    ClockedStore, FaultStateStore, FaultStore, Faults, RewindStateStore, SeededRandomness, VirtualClock,
+    YieldingStateStore, YieldingStore,
+};
 use firnline::{Clock, Compactor, JobReport, ObjectEvent, StateStore, Status, Timestamp};
 use futures::executor::block_on;
 use futures::task::ArcWake;
 
-use crate::faults::stores::{ClockedStore, RewindState, YieldingState, YieldingStore};
 use crate::world::{HOUR, Row, World, at, parquet_of};
 
 pub(super) const MINUTE: i64 = 60_000;
@@ -30,7 +32,9 @@ pub(super) struct Rig {
     /// The same stores as they are.
     pub(super) truth: World,
     pub(super) tables: ClockedStore,
-    pub(super) state: Arc<RewindState>,
+    /// The tables' store below the one that counts operations.
+    pub(super) tables_below: Arc<dyn ObjectStore>,
+    pub(super) state: Arc<RewindStateStore>,
     pub(super) faults: Faults,
     pub(super) clock: VirtualClock,
     pub(super) randomness: Arc<SeededRandomness>,
@@ -47,9 +51,11 @@ impl Rig {
 
     pub(super) fn with(faults: Faults, yields: bool, seed: u64) -> Self {
         let clock = VirtualClock::new(at(HOUR));
-        let clocked = || ClockedStore::new(Arc::new(InMemory::new()), &clock);
-        let (bucket, tables, control) = (clocked(), clocked(), clocked());
-        let state = Arc::new(RewindState::default());
+        let tables_below: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let clocked = |store| ClockedStore::new(store, &clock);
+        let (bucket, control) = (clocked(Arc::new(InMemory::new())), clocked(Arc::new(InMemory::new())));
+        let tables = clocked(Arc::clone(&tables_below));
+        let state = Arc::new(RewindStateStore::default());
         let blank = World::new();
         let truth = World {
             bucket: Arc::new(bucket),
@@ -60,7 +66,11 @@ impl Rig {
         };
         let faulty = |store: &Arc<dyn ObjectStore>, name: &str| -> Arc<dyn ObjectStore> {
             let store = Arc::new(FaultStore::new(Arc::clone(store), name, &faults));
-            if yields { Arc::new(YieldingStore(store)) } else { store }
+            if yields {
+                Arc::new(YieldingStore::new(store))
+            } else {
+                store
+            }
         };
         let faulty_state: Arc<dyn StateStore> = Arc::new(FaultStateStore::new(Arc::clone(&truth.state), &faults));
         let world = World {
@@ -68,7 +78,7 @@ impl Rig {
             tables: faulty(&truth.tables, "tables"),
             control: faulty(&truth.control, "control"),
             state: if yields {
-                Arc::new(YieldingState(faulty_state))
+                Arc::new(YieldingStateStore::new(faulty_state))
             } else {
                 faulty_state
             },
@@ -78,6 +88,7 @@ impl Rig {
             world,
             truth,
             tables,
+            tables_below,
             state,
             faults,
             clock,
@@ -96,11 +107,6 @@ impl Rig {
         let now = now.max(self.clock.now());
         self.moments.lock().unwrap().push((self.faults.operations(), now));
         self.clock.set(now);
-    }
-
-    /// The tables' store below the one that counts operations.
-    pub(super) fn tables_below(&self) -> Arc<dyn ObjectStore> {
-        self.tables.below()
     }
 
     /// When an operation began.
