@@ -106,6 +106,11 @@ pub(crate) enum LaneError {
 }
 
 impl LaneError {
+    /// Whether the table does not show an entry that was in it.
+    pub(crate) fn is_refuted(&self) -> bool {
+        matches!(self, Self::Halted(Halt::TableRolledBack { .. }))
+    }
+
     /// Whether an object that was read is gone, wrong or damaged: to read it again does not help.
     pub(crate) fn is_lost(&self) -> bool {
         match self {

@@ -42,7 +42,12 @@ pub(crate) async fn reclaim(
     decision: &Decision,
 ) -> Result<Reclaimed, LaneError> {
     let seq = decision.seq;
-    confirm(sink, decision).await?;
+    if let Err(error) = confirm(sink, decision).await {
+        // After a loss of the state a table is asked about entries that its history has forgotten since they were
+        // reclaimed.
+        let is_over = error.is_refuted() && none_left(bucket, plan).await?;
+        return if is_over { Ok(Reclaimed::default()) } else { Err(error) };
+    }
     let rows: u64 = decision.outputs.iter().map(|file| file.rows).sum();
     if decision.outcome != Outcome::Data || rows != plan.rows() {
         let detail = format!(
@@ -108,6 +113,17 @@ async fn is_same_content(
         Err(SourceError::Bad(_)) => Ok(false),
         Err(SourceError::Unavailable(error)) => Err(error),
     }
+}
+
+/// Whether no source of a plan is in the bucket any more.
+async fn none_left(bucket: &Place, plan: &Plan) -> Result<bool> {
+    for source in &plan.sources {
+        let path = bucket.path(source.key.as_str())?;
+        if head(bucket.store().as_ref(), &path).await?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Asks the table whether the entry of a decision is still in; nothing is deleted otherwise.

@@ -227,7 +227,8 @@ impl LaneWork {
     /// After a source has turned out bad: looks whether the plan has been decided meanwhile (then a racer has
     /// merged and reclaimed it), otherwise looks at all the others, so that one void is enough.
     async fn culprits(&mut self, plan: &Plan, layout: &TableLayout, bad: Vec<BadSource>) -> Result<Merged, LaneError> {
-        if !self.still_undecided(plan, &[]).await? {
+        // Whoever has voided it may have gone without saying why.
+        if !self.still_undecided(plan, &bad).await? {
             return Ok(Merged::Elsewhere);
         }
         let merger = self.merger(plan);

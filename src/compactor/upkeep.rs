@@ -84,8 +84,12 @@ impl Upkeep {
             .flatten()
         {
             for (seq, paths) in orphans(store, dir, register.lane(), decided, older_than).await? {
-                confirm(self.sink.as_ref(), &register.known_decision(seq).await?).await?;
-                self.done.swept += delete_all(store, paths).await?;
+                match confirm(self.sink.as_ref(), &register.known_decision(seq).await?).await {
+                    Ok(()) => self.done.swept += delete_all(store, paths).await?,
+                    // Perhaps only because its history is that short: they stay.
+                    Err(error) if error.is_refuted() => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         let over = |seq| seq <= register.floor().seq || register.decision(seq).is_some();

@@ -9,6 +9,7 @@ use super::catalog::FileSystemCatalog;
 use super::options::IcebergOptions;
 use super::sink::IcebergSink;
 use crate::error::Result;
+use crate::ids::{Randomness, SystemRandomness};
 use crate::naming::Namespace;
 use crate::sink::{Table, TablePlaces, TableProvider};
 
@@ -21,6 +22,7 @@ use crate::sink::{Table, TablePlaces, TableProvider};
 pub struct IcebergTables {
     places: TablePlaces,
     options: IcebergOptions,
+    randomness: Arc<dyn Randomness>,
 }
 
 impl IcebergTables {
@@ -33,7 +35,18 @@ impl IcebergTables {
         options: IcebergOptions,
     ) -> Self {
         let places = TablePlaces::new(&place_url.into(), store, prefix);
-        Self { places, options }
+        Self {
+            places,
+            options,
+            randomness: Arc::new(SystemRandomness),
+        }
+    }
+
+    /// Where the ids of snapshots come from; [`SystemRandomness`] unless this is called.
+    #[must_use]
+    pub fn with_randomness(mut self, randomness: impl Randomness) -> Self {
+        self.randomness = Arc::new(randomness);
+        self
     }
 
     /// Puts the table of a namespace somewhere else in the same store: at `root`, whose URI is `url`.
@@ -55,7 +68,8 @@ impl TableProvider for IcebergTables {
             place.root,
             &place.location,
             self.options.clone(),
-        );
+        )
+        .with_randomness(Arc::clone(&self.randomness));
         Ok(Table {
             location: place.location,
             format: "iceberg".to_owned(),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::SeededRandomness;
+
 /// What goes wrong at an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -118,8 +120,30 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct Shared {
     planned: BTreeMap<usize, Fault>,
+    drawn: Option<Drawn>,
     log: Vec<Operation>,
     crashed: bool,
+}
+
+/// Faults that strike at random.
+#[derive(Debug)]
+struct Drawn {
+    dice: SeededRandomness,
+    one_in: u64,
+    faults: Vec<Fault>,
+}
+
+impl Drawn {
+    fn fault(&self, kind: OperationKind) -> Option<Fault> {
+        if self.dice.below(self.one_in) != 0 {
+            return None;
+        }
+        let drawn = usize::try_from(self.dice.below(self.faults.len() as u64)).ok()?;
+        let fault = self.faults.get(drawn).copied()?;
+        // Objects themselves are read as they were written last, by every store that is supported.
+        let may_be_stale = [OperationKind::List, OperationKind::StateList, OperationKind::StateLoad];
+        (fault != Fault::StaleRead || may_be_stale.contains(&kind)).then_some(fault)
+    }
 }
 
 impl Faults {
@@ -140,6 +164,23 @@ impl Faults {
         self
     }
 
+    /// One of `faults` at one of `one_in` operations, drawn from `seed`, until it is [calm](Self::calm). Only listings and
+    /// states are stale.
+    pub fn drawn(seed: u64, one_in: u64, faults: &[Fault]) -> Self {
+        let all = Self::default();
+        all.lock().drawn = Some(Drawn {
+            dice: SeededRandomness::new(seed),
+            one_in,
+            faults: faults.to_vec(),
+        });
+        all
+    }
+
+    /// From now on nothing is struck at random.
+    pub fn calm(&self) {
+        self.lock().drawn = None;
+    }
+
     /// Operations begun so far.
     pub fn operations(&self) -> usize {
         self.lock().log.len()
@@ -148,6 +189,11 @@ impl Faults {
     /// What has happened so far, in the order in which operations began.
     pub fn log(&self) -> Vec<Operation> {
         self.lock().log.clone()
+    }
+
+    /// What has happened from operation number `from` on.
+    pub fn log_from(&self, from: usize) -> Vec<Operation> {
+        self.lock().log.get(from..).map(<[_]>::to_vec).unwrap_or_default()
     }
 
     /// Whether a planned crash has struck.
@@ -169,7 +215,8 @@ impl Faults {
     pub(super) fn begin(&self, store: &str, kind: OperationKind, path: &str, bytes: usize) -> Step {
         let mut shared = self.lock();
         let index = shared.log.len();
-        let fault = shared.planned.get(&index).copied();
+        let planned = shared.planned.get(&index).copied();
+        let fault = planned.or_else(|| shared.drawn.as_ref()?.fault(kind));
         let was_crashed = shared.crashed;
         shared.log.push(Operation {
             index,

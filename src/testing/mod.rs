@@ -11,6 +11,7 @@ mod fault_store;
 mod profile;
 mod randomness;
 mod rewind_state;
+mod simulation;
 mod yielding;
 
 pub use clock::VirtualClock;
@@ -21,4 +22,8 @@ pub use fault_store::FaultStore;
 pub use profile::{Profile, ProfileStore};
 pub use randomness::SeededRandomness;
 pub use rewind_state::RewindStateStore;
+pub use simulation::{
+    ForeignChange, ForeignFile, Promise, Published, PublishedEntry, SimulatedTables, Simulation, SimulationReport,
+    Troubles, Violation,
+};
 pub use yielding::{YieldingStateStore, YieldingStore};

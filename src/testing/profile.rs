@@ -1,6 +1,6 @@
 //! What some stores cannot do, shown on any store.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use object_store::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
-    /// The objects written last are missing in listings until two others have been written.
+    /// An object that has been written is missing in the next two listings of the store.
     EventualList,
     /// There is no conditional update, as on the local file system.
     Local,
@@ -29,15 +29,16 @@ pub enum Profile {
     S3,
 }
 
-/// How many writes a listing of [`Profile::EventualList`] lags behind.
-const LAG: usize = 2;
+/// How many listings of [`Profile::EventualList`] lack a new object.
+const LAG: u8 = 2;
 
 /// Wraps an object store so that it has the limits of a [`Profile`].
 #[derive(Clone, Debug)]
 pub struct ProfileStore {
     inner: Arc<dyn ObjectStore>,
     profile: Profile,
-    newest: Arc<Mutex<VecDeque<Path>>>,
+    /// Objects that listings lack yet, and how many.
+    newest: Arc<Mutex<BTreeMap<Path, u8>>>,
 }
 
 impl ProfileStore {
@@ -51,22 +52,28 @@ impl ProfileStore {
     }
 
     fn written(&self, path: &Path) {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.push_back(path.clone());
-        if newest.len() > LAG {
-            newest.pop_front();
+        if self.profile == Profile::EventualList {
+            let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+            newest.insert(path.clone(), LAG);
         }
     }
 
-    fn shows(&self, path: &Path) -> bool {
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        self.profile != Profile::EventualList || !newest.contains(path)
+    /// What the next listing lacks.
+    fn hidden(&self) -> BTreeSet<Path> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let hidden = newest.keys().cloned().collect();
+        newest.retain(|_, listings| {
+            *listings -= 1;
+            *listings > 0
+        });
+        hidden
     }
 
     fn shown(&self, listed: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let this = self.clone();
+        let hidden = self.hidden();
         let shows = move |meta: &Result<ObjectMeta>| {
-            futures::future::ready(meta.as_ref().map_or(true, |meta| this.shows(&meta.location)))
+            let is_hidden = meta.as_ref().is_ok_and(|meta| hidden.contains(&meta.location));
+            futures::future::ready(!is_hidden)
         };
         listed.filter(shows).boxed()
     }
@@ -123,7 +130,8 @@ impl ObjectStore for ProfileStore {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let mut listed = self.inner.list_with_delimiter(prefix).await?;
-        listed.objects.retain(|meta| self.shows(&meta.location));
+        let hidden = self.hidden();
+        listed.objects.retain(|meta| !hidden.contains(&meta.location));
         Ok(listed)
     }
 
@@ -198,6 +206,14 @@ mod tests {
             }
             upload.complete().await
         })
+    }
+
+    #[test]
+    fn a_new_object_is_listed_the_third_time() {
+        let store = ProfileStore::new(Arc::new(InMemory::new()), Profile::EventualList);
+        block_on(store.put(&Path::from("x"), "".into())).unwrap();
+        let listed = [(); 4].map(|()| block_on(store.list(None).count()));
+        assert_eq!(listed, [0, 0, 1, 1]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod iceberg;
 mod layering;
 mod merge;
 mod no_runtime;
+mod simulation;
 mod state;
 mod state_faults;
 mod state_races;

@@ -5,6 +5,7 @@ mod delta_tables;
 mod doors;
 mod drift;
 mod field_ids;
+mod forgotten;
 mod grace;
 mod invoked;
 mod late;

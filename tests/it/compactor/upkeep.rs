@@ -201,10 +201,8 @@ fn nothing_is_swept_of_an_entry_that_the_table_does_not_confirm() {
     let until = real_now() + 6 * DAY;
     work_until(&mut compactor, at(start), at(until));
     assert_eq!(data_files(&world.tables), all);
-    let halts = compactor.status(at(until)).halts;
-    assert_eq!(halts.len(), 1);
-    let reason = "table rolled back: seq 1 is not confirmed";
-    assert!(halts[0].reason.starts_with(reason), "{}", halts[0].reason);
+    // Nothing is lost by leaving them, and a table may also have forgotten an entry that is long reclaimed.
+    assert_eq!(compactor.status(at(until)).halts, []);
 }
 
 #[test]

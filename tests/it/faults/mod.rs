@@ -19,7 +19,7 @@ fn every(stride: usize) -> usize {
 
 /// How many schedules where `count` are tried on every change: 50 times as many with `FIRNLINE_FULL=1`, or as many
 /// times as `FIRNLINE_TIMES` says.
-fn times(count: u64) -> u64 {
+pub(crate) fn times(count: u64) -> u64 {
     let asked = std::env::var("FIRNLINE_TIMES").ok().map(|value| value.parse().unwrap());
     count * asked.unwrap_or(if full() { 50 } else { 1 })
 }

@@ -60,27 +60,31 @@ fn newest(store: &Store, namespace: &str) -> Option<(usize, Value)> {
 }
 
 pub(super) fn entries(store: &Store, namespace: &str) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    let mut before: BTreeMap<String, String> = BTreeMap::new();
-    for (commit, metadata) in versions(store, namespace) {
-        for (key, value) in metadata["properties"].as_object().unwrap() {
-            let Some(lane) = key.strip_prefix("firnline.lane.") else {
-                continue;
-            };
-            let text = value.as_str().unwrap().to_owned();
-            if before.insert(lane.to_owned(), text.clone()).as_ref() == Some(&text) {
-                continue;
-            }
-            let parts: Vec<&str> = text.split(':').collect();
-            entries.push(Entry {
-                lane: lane.to_owned(),
-                seq: parts[0].parse().unwrap(),
-                void: parts[1] == "void",
-                commit: commit.clone(),
-            });
-        }
-    }
+    let versions = versions(store, namespace);
+    let before = std::iter::once(&Value::Null).chain(versions.iter().map(|(_, metadata)| metadata));
+    let entries = versions.iter().zip(before);
     entries
+        .flat_map(|((commit, metadata), before)| entries_in(commit, metadata, before))
+        .collect()
+}
+
+/// The entries that a version makes, after the one `before`.
+pub(crate) fn entries_in(commit: &str, metadata: &Value, before: &Value) -> Vec<Entry> {
+    let properties = metadata["properties"].as_object().unwrap();
+    let entries = properties.iter().filter_map(|(key, value)| {
+        let lane = key.strip_prefix("firnline.lane.")?;
+        if before["properties"].get(key) == Some(value) {
+            return None;
+        }
+        let parts: Vec<&str> = value.as_str().unwrap().split(':').collect();
+        Some(Entry {
+            lane: lane.to_owned(),
+            seq: parts[0].parse().unwrap(),
+            void: parts[1] == "void",
+            commit: commit.to_owned(),
+        })
+    });
+    entries.collect()
 }
 
 /// The store's path of a URI of the table.
@@ -152,7 +156,7 @@ fn current(metadata: &Value) -> Option<&Value> {
         .find(|snapshot| snapshot["snapshot-id"].as_i64() == Some(id))
 }
 
-pub(super) fn live_files(store: &Store, namespace: &str) -> Vec<Path> {
+pub(crate) fn live_files(store: &Store, namespace: &str) -> Vec<Path> {
     newest(store, namespace).map_or_else(Vec::new, |(_, metadata)| live(store, namespace, &metadata))
 }
 
@@ -220,6 +224,24 @@ pub(super) fn files_of(store: &Store, namespace: &str, commit: &str) -> Vec<Path
     live(at).difference(&before).cloned().collect()
 }
 
+/// The data files that the current snapshot of a version adds, and the objects of metadata that came with it.
+pub(crate) fn added_by(store: &Store, namespace: &str, metadata: &Value) -> (Vec<Path>, Vec<Path>) {
+    let Some(snapshot) = current(metadata) else {
+        return (Vec::new(), Vec::new());
+    };
+    let list = path_of(namespace, metadata, snapshot["manifest-list"].as_str().unwrap());
+    let (mut added, mut kept) = (Vec::new(), vec![list.clone()]);
+    for manifest in avro(store, &list) {
+        if Some(int(&manifest["added_snapshot_id"])) == snapshot["snapshot-id"].as_i64() {
+            let path = path_of(namespace, metadata, text(&manifest["manifest_path"]));
+            let files = entries_of(store, namespace, metadata, &path).into_iter();
+            added.extend(files.filter(|(status, _)| *status == 1).map(|(_, file)| file));
+            kept.push(path);
+        }
+    }
+    (added, kept)
+}
+
 /// Publishes the next version with a snapshot of these manifests.
 fn publish(store: &Store, namespace: &str, operation: &str, manifests: &dyn Fn(i64, i64) -> Vec<Avro>) {
     let (number, mut metadata) = newest(store, namespace).unwrap();
@@ -284,7 +306,50 @@ fn listed(store: &Store, namespace: &str) -> Vec<Avro> {
     records.map(Result::unwrap).collect()
 }
 
-pub(super) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>, rows: usize) -> bool {
+pub(crate) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>, rows: usize) -> bool {
+    replace(store, namespace, "append", &[], Some((name, bytes, rows)))
+}
+
+pub(crate) fn delete(store: &Store, namespace: &str, files: &[Path]) -> bool {
+    replace(store, namespace, "delete", files, None)
+}
+
+pub(crate) fn optimize(
+    store: &Store,
+    namespace: &str,
+    files: &[Path],
+    name: &str,
+    bytes: Vec<u8>,
+    rows: usize,
+) -> bool {
+    replace(store, namespace, "replace", files, Some((name, bytes, rows)))
+}
+
+/// Forgets all snapshots but the current one.
+pub(crate) fn expire(store: &Store, namespace: &str) -> bool {
+    let Some((number, mut metadata)) = newest(store, namespace) else {
+        return false;
+    };
+    let Some(current) = current(&metadata).cloned() else {
+        return false;
+    };
+    let id = current["snapshot-id"].clone();
+    metadata["snapshots"] = json!([current]);
+    let log = metadata["snapshot-log"].as_array_mut().unwrap();
+    log.retain(|entry| entry["snapshot-id"] == id);
+    let path = Path::from(format!("{namespace}/metadata/v{}.metadata.json", number + 1));
+    write(store, &path, metadata.to_string());
+    true
+}
+
+/// A snapshot without some files, and with another.
+fn replace(
+    store: &Store,
+    namespace: &str,
+    operation: &str,
+    removed: &[Path],
+    added: Option<(&str, Vec<u8>, usize)>,
+) -> bool {
     let Some((_, metadata)) = newest(store, namespace) else {
         return false;
     };
@@ -292,78 +357,144 @@ pub(super) fn append(store: &Store, namespace: &str, name: &str, bytes: Vec<u8>,
     if current(&metadata).is_none() {
         return false;
     }
-    let location = metadata["location"].as_str().unwrap().to_owned();
-    let (size, rows) = (bytes.len(), i64::try_from(rows).unwrap());
-    write(store, &Path::from(format!("{namespace}/{name}")), bytes);
+    let location = metadata["location"].as_str().unwrap();
+    let added = added.map(|(name, bytes, rows)| {
+        let size = bytes.len();
+        write(store, &Path::from(format!("{namespace}/{name}")), bytes);
+        (
+            format!("{location}/{name}"),
+            rows.try_into().unwrap(),
+            size.try_into().unwrap(),
+        )
+    });
     let before = listed(store, namespace);
-    publish(store, namespace, "append", &|id, sequence| {
-        let schema = apache_avro::Schema::parse_str(MANIFEST).unwrap();
-        let mut writer = apache_avro::Writer::new(&schema, Vec::new());
-        let table_schema = metadata["schemas"][0].to_string();
-        for (key, value) in [
-            ("schema", table_schema.as_str()),
-            ("schema-id", "0"),
-            ("partition-spec", "[]"),
-            ("partition-spec-id", "0"),
-            ("format-version", "2"),
-            ("content", "data"),
-        ] {
-            writer.add_user_metadata(key.to_owned(), value).unwrap();
-        }
-        let record = |fields: Vec<(&str, Avro)>| {
-            Avro::Record(
-                fields
-                    .into_iter()
-                    .map(|(name, value)| (name.to_owned(), value))
-                    .collect(),
-            )
+    let Some(template) = before.first() else {
+        return false;
+    };
+    publish(store, namespace, operation, &|id, sequence| {
+        let mut manifests = before.clone();
+        // Those of other manifests stay where they are.
+        let mut kept = Vec::new();
+        manifests.retain(|manifest| {
+            let fields = fields(manifest.clone());
+            let path = path_of(namespace, &metadata, text(&fields["manifest_path"]));
+            let files = avro(store, &path)
+                .into_iter()
+                .map(|entry| (int(&entry["status"]), described(&entry)));
+            let live: Vec<File> = files.filter(|(status, _)| *status != 2).map(|(_, file)| file).collect();
+            let is_gone = |file: &File| removed.contains(&path_of(namespace, &metadata, &file.0));
+            if !live.iter().any(is_gone) {
+                return true;
+            }
+            kept.extend(live.into_iter().filter(|file| !is_gone(file)));
+            false
+        });
+        let name = format!("foreign-{id}.avro");
+        let new = manifest(&metadata, id, sequence, &kept, added.as_ref());
+        let counts = Counts {
+            added: added.iter().map(|file| file.1).collect(),
+            kept: kept.iter().map(|file| file.1).collect(),
         };
-        let null = || Avro::Union(0, Box::new(Avro::Null));
+        if !counts.added.is_empty() || !counts.kept.is_empty() {
+            let uri = format!("{location}/metadata/{name}");
+            manifests.insert(0, listing(template, &uri, new.len(), (id, sequence), &counts));
+            write(store, &Path::from(format!("{namespace}/metadata/{name}")), new);
+        }
+        manifests
+    });
+    true
+}
+
+/// URI, rows and bytes of a data file.
+type File = (String, i64, i64);
+
+fn described(entry: &BTreeMap<String, Avro>) -> File {
+    let file = fields(entry["data_file"].clone());
+    (
+        text(&file["file_path"]).to_owned(),
+        int(&file["record_count"]),
+        int(&file["file_size_in_bytes"]),
+    )
+}
+
+/// The rows of files.
+struct Counts {
+    added: Vec<i64>,
+    kept: Vec<i64>,
+}
+
+/// A manifest of files that were there before, and one that was not.
+fn manifest(metadata: &Value, id: i64, sequence: i64, kept: &[File], added: Option<&File>) -> Vec<u8> {
+    let schema = apache_avro::Schema::parse_str(MANIFEST).unwrap();
+    let mut writer = apache_avro::Writer::new(&schema, Vec::new());
+    let table_schema = metadata["schemas"][0].to_string();
+    for (key, value) in [
+        ("schema", table_schema.as_str()),
+        ("schema-id", "0"),
+        ("partition-spec", "[]"),
+        ("partition-spec-id", "0"),
+        ("format-version", "2"),
+        ("content", "data"),
+    ] {
+        writer.add_user_metadata(key.to_owned(), value).unwrap();
+    }
+    let record = |fields: Vec<(&str, Avro)>| {
+        let named = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+        Avro::Record(named.collect())
+    };
+    let null = || Avro::Union(0, Box::new(Avro::Null));
+    let long = |value: i64| Avro::Union(1, Box::new(Avro::Long(value)));
+    let entries = kept.iter().map(|file| (0, file)).chain(added.map(|file| (1, file)));
+    for (status, (uri, rows, size)) in entries {
         let file = record(vec![
             ("content", Avro::Int(0)),
-            ("file_path", Avro::String(format!("{location}/{name}"))),
+            ("file_path", Avro::String(uri.clone())),
             ("file_format", Avro::String("PARQUET".to_owned())),
             ("partition", record(Vec::new())),
-            ("record_count", Avro::Long(rows)),
-            ("file_size_in_bytes", Avro::Long(i64::try_from(size).unwrap())),
+            ("record_count", Avro::Long(*rows)),
+            ("file_size_in_bytes", Avro::Long(*size)),
         ]);
+        // Those that are added take the numbers of their manifest.
+        let number = || if status == 0 { long(sequence) } else { null() };
         let entry = record(vec![
-            ("status", Avro::Int(1)),
-            ("snapshot_id", Avro::Union(1, Box::new(Avro::Long(id)))),
-            ("sequence_number", null()),
-            ("file_sequence_number", null()),
+            ("status", Avro::Int(status)),
+            ("snapshot_id", long(id)),
+            ("sequence_number", number()),
+            ("file_sequence_number", number()),
             ("data_file", file),
         ]);
         writer.append(entry).unwrap();
-        let manifest = writer.into_inner().unwrap();
-        let path = format!("metadata/foreign-{name}.avro");
-        // As one of the table's own, with other numbers.
-        let Avro::Record(mut listed) = before.first().unwrap().clone() else {
-            panic!("not a record")
+    }
+    writer.into_inner().unwrap()
+}
+
+/// What the list says of a manifest: as of one of the table's own, with other numbers.
+fn listing(template: &Avro, uri: &str, length: usize, (id, sequence): (i64, i64), counts: &Counts) -> Avro {
+    let Avro::Record(mut listed) = template.clone() else {
+        panic!("not a record")
+    };
+    for (field, value) in &mut listed {
+        let number = match field.as_str() {
+            "manifest_path" => {
+                *value = Avro::String(uri.to_owned());
+                continue;
+            }
+            "manifest_length" => length.try_into().unwrap(),
+            "sequence_number" | "min_sequence_number" => sequence,
+            "added_snapshot_id" => id,
+            "added_files_count" => counts.added.len().try_into().unwrap(),
+            "added_rows_count" => counts.added.iter().sum(),
+            "existing_files_count" => counts.kept.len().try_into().unwrap(),
+            "existing_rows_count" => counts.kept.iter().sum(),
+            "deleted_files_count" | "deleted_rows_count" => 0,
+            _ => continue,
         };
-        for (field, value) in &mut listed {
-            let number = match field.as_str() {
-                "manifest_path" => {
-                    *value = Avro::String(format!("{location}/{path}"));
-                    continue;
-                }
-                "manifest_length" => i64::try_from(manifest.len()).unwrap(),
-                "sequence_number" | "min_sequence_number" => sequence,
-                "added_snapshot_id" => id,
-                "added_files_count" => 1,
-                "added_rows_count" => rows,
-                "existing_files_count" | "deleted_files_count" | "existing_rows_count" | "deleted_rows_count" => 0,
-                _ => continue,
-            };
-            *value = match value {
-                Avro::Int(_) => Avro::Int(number.try_into().unwrap()),
-                _ => Avro::Long(number),
-            };
-        }
-        write(store, &Path::from(format!("{namespace}/{path}")), manifest);
-        [vec![Avro::Record(listed)], before.clone()].concat()
-    });
-    true
+        *value = match value {
+            Avro::Int(_) => Avro::Int(number.try_into().unwrap()),
+            _ => Avro::Long(number),
+        };
+    }
+    Avro::Record(listed)
 }
 
 pub(super) fn take_out(store: &Store, namespace: &str, how: TakeOut, keep: &[Path]) {
@@ -391,7 +522,11 @@ pub(super) fn take_out(store: &Store, namespace: &str, how: TakeOut, keep: &[Pat
             let now = metadata["last-updated-ms"].as_i64().unwrap() + 1;
             set_current(store, namespace, number, metadata.clone(), id, now);
         }
-        TakeOut::Delete if keep.is_empty() => publish(store, namespace, "delete", &|_, _| Vec::new()),
+        TakeOut::Delete => {
+            let mut gone = live_files(store, namespace);
+            gone.retain(|file| !keep.contains(file));
+            assert!(delete(store, namespace, &gone));
+        }
         other => panic!("not a change of an Iceberg table: {other:?} {keep:?}"),
     }
 }

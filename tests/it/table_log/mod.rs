@@ -3,8 +3,8 @@
 //! The tests of the compactor and of faults run on tables of either format: `FIRNLINE_FORMAT=iceberg` turns them from
 //! Delta to Iceberg.
 
-mod delta;
-mod iceberg;
+pub(crate) mod delta;
+pub(crate) mod iceberg;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ pub(crate) fn is_commit(path: &str) -> bool {
     if is_iceberg() {
         path.ends_with(".metadata.json")
     } else {
-        path.contains("_delta_log") && path.ends_with(".json")
+        delta::is_commit(&Path::from(path))
     }
 }
 
@@ -151,14 +151,14 @@ pub(crate) fn is_hint(path: &str) -> bool {
     path.ends_with("_delta_log/_last_checkpoint") || path.ends_with("metadata/version-hint.text")
 }
 
-fn list(store: &Store, prefix: &Path) -> Vec<Path> {
+pub(crate) fn list(store: &Store, prefix: &Path) -> Vec<Path> {
     let metas: Vec<ObjectMeta> = block_on(store.list(Some(prefix)).try_collect()).unwrap();
     let mut paths: Vec<Path> = metas.into_iter().map(|meta| meta.location).collect();
     paths.sort();
     paths
 }
 
-fn read(store: &Store, path: &Path) -> bytes::Bytes {
+pub(crate) fn read(store: &Store, path: &Path) -> bytes::Bytes {
     block_on(async { store.get(path).await.unwrap().bytes().await.unwrap() })
 }
 
