@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+pub mod action;
+pub mod cases;
+pub mod check;
+pub mod config;
+pub mod configurations;
+pub mod faults;
+pub mod model;
+pub mod mutants;
+pub mod names;
+pub mod operator;
+pub mod orphans;
+pub mod properties;
+pub mod pruning;
+pub mod reader;
+pub mod reclaim;
+pub mod results;
+pub mod search;
+pub mod set;
+pub mod state;
+pub mod worker;
+pub mod world;
