@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::printable::printable;
+
 /// Result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -131,7 +133,7 @@ impl Error {
         let mut cause = self.source();
         while let Some(error) = cause {
             // Errors of others often repeat their cause in their own message.
-            let text = error.to_string();
+            let text = printable(error).to_string();
             if !line.ends_with(&text) {
                 line.push_str(": ");
                 line.push_str(&text);
@@ -173,7 +175,7 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        printable(&self.0.message).fmt(f)
     }
 }
 

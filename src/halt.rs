@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 use crate::ids::{LaneId, Seq};
+use crate::printable::printable;
 
 /// A typed reason for which a lane does no new work. Other lanes go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -11,13 +12,13 @@ use crate::ids::{LaneId, Seq};
 #[non_exhaustive]
 pub enum Halt {
     /// The plan register is not whole, or the table belongs to another register.
-    #[error("plan register lost: {detail}; `adopt` or `replay` goes on")]
+    #[error("plan register lost: {detail}; `adopt` or `replay` goes on", detail = printable(.detail))]
     RegisterLost {
         /// What is missing.
         detail: String,
     },
     /// The plan register and the table, or two objects of the register, contradict each other.
-    #[error("plan register wrong: {detail}; `adopt` or `replay` goes on. seq=`{seq}`")]
+    #[error("plan register wrong: {detail}; `adopt` or `replay` goes on. seq=`{seq}`", detail = printable(.detail))]
     RegisterWrong {
         /// Where.
         seq: Seq,
@@ -27,7 +28,8 @@ pub enum Halt {
     /// The tables are of another format than the settings ask for.
     #[error(
         "the tables are not of the format that the settings ask for: set `targetFormat`, or give tables of that format. \
-         targetFormat=`{target}` tables=`{tables}`"
+         targetFormat=`{target}` tables=`{tables}`",
+        target = printable(.target), tables = printable(.tables)
     )]
     FormatDiffers {
         /// `targetFormat` of the settings.
@@ -36,7 +38,10 @@ pub enum Halt {
         tables: String,
     },
     /// What is kept of the lane was written by a later release.
-    #[error("what is kept of the lane is of a later release than this one: upgrade. {detail}")]
+    #[error(
+        "what is kept of the lane is of a later release than this one: upgrade. {detail}",
+        detail = printable(.detail)
+    )]
     LaterRelease {
         /// What cannot be read.
         detail: String,
@@ -44,7 +49,8 @@ pub enum Halt {
     /// The lane was made with other settings, and has plans.
     #[error(
         "settings differ from those the lane was made with: put them back, or `adopt` goes on with the new ones. \
-         field=`{field}` lane=`{lane}` now=`{now}`"
+         field=`{field}` lane=`{lane}` now=`{now}`",
+        field = printable(.field), lane = printable(.lane), now = printable(.now)
     )]
     SettingsChanged {
         /// The setting.
@@ -62,19 +68,22 @@ pub enum Halt {
         lane: LaneId,
     },
     /// The namespace's table lies at, above or below that of a namespace that came first.
-    #[error("the table's place overlaps that of another namespace. other=`{other}`")]
+    #[error("the table's place overlaps that of another namespace. other=`{other}`", other = printable(.other))]
     TableRootOverlap {
         /// The other namespace.
         other: String,
     },
     /// The table does not show what the register says it held.
-    #[error("table rolled back: {detail}; `replay` puts in again what is missing, `adopt` takes the table as it is")]
+    #[error(
+        "table rolled back: {detail}; `replay` puts in again what is missing, `adopt` takes the table as it is",
+        detail = printable(.detail)
+    )]
     TableRolledBack {
         /// What is missing.
         detail: String,
     },
     /// The table cannot be written.
-    #[error("table cannot be written: {detail}")]
+    #[error("table cannot be written: {detail}", detail = printable(.detail))]
     TableTrouble {
         /// What the sink said.
         detail: String,

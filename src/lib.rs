@@ -31,6 +31,7 @@ mod options;
 mod partitioning;
 mod place;
 mod plan;
+mod printable;
 mod quarantine;
 mod reclaim;
 mod schema;

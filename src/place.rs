@@ -24,10 +24,13 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// `Invalid` when `prefix` is not a path as object stores have them.
+    /// `Invalid` when `prefix` is not a path as object stores have them, or when `url` has a password or a query: it is
+    /// kept in the open, with lanes and tables.
     pub fn new(url: impl Into<String>, store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
+        let url = url.into();
+        check_url(&url)?;
         Ok(Self {
-            url: url.into().trim_end_matches('/').to_owned(),
+            url: url.trim_end_matches('/').to_owned(),
             store,
             prefix: parse_path(prefix)?,
         })
@@ -85,6 +88,25 @@ pub(crate) fn parse_path(text: &str) -> Result<Path> {
     })
 }
 
+/// Refuses a URL that may carry a secret, without showing it: `scheme://user:password@host`, `...?sig=...`. The `@` of
+/// `abfss://container@account.dfs.core.windows.net` is none.
+pub(crate) fn check_url(url: &str) -> Result<()> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let has_password = authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+    let what = match (has_password, rest.contains('?')) {
+        (true, _) => "a password",
+        (false, true) => "a query",
+        (false, false) => return Ok(()),
+    };
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "the URL of a place has {what}: give credentials to its store, the URL is only compared. scheme=`{scheme}`"
+        ),
+    ))
+}
+
 /// Whether one URL is the other, or lies below it. Case is ignored, since some stores do.
 pub(crate) fn overlap(a: &str, b: &str) -> bool {
     let segments = |url: &str| -> Vec<String> {
@@ -100,6 +122,25 @@ pub(crate) fn overlap(a: &str, b: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_with_a_secret_is_refused_and_not_shown() {
+        let url_of =
+            |url: &str| Place::new(url, Arc::new(object_store::memory::InMemory::new()), "").map(|place| place.url);
+        for url in ["abfss://c@a.dfs.core.windows.net/t", "s3://b/a@b:c", "file:///t", "t"] {
+            assert_eq!(url_of(url).unwrap(), url);
+        }
+        for url in [
+            "https://u:hunter2@host/t",
+            "https://a.blob.core.windows.net/c?sv=1&sig=hunter2",
+        ] {
+            let error = format!("{:?}", url_of(url).unwrap_err());
+            assert!(
+                error.contains("scheme=`https`") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn places_overlap_by_whole_segments_and_without_case() {

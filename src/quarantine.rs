@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::naming::BadName;
+use crate::printable::printable;
 use crate::time::Timestamp;
 
 /// The typed reason for which a source is in quarantine: kept in the bucket, listed in the status, never
@@ -20,7 +21,7 @@ pub enum QuarantineReason {
         boundary: Timestamp,
     },
     /// Its codec is not compiled in.
-    #[error("codec {codec}: enable feature {feature}")]
+    #[error("codec {codec}: enable feature {feature}", codec = printable(.codec))]
     CodecUnavailable {
         /// The codec.
         codec: String,
@@ -28,7 +29,7 @@ pub enum QuarantineReason {
         feature: String,
     },
     /// It is not readable as Parquet.
-    #[error("corrupt: {detail}")]
+    #[error("corrupt: {detail}", detail = printable(.detail))]
     Corrupt {
         /// What the reader said.
         detail: String,
@@ -37,7 +38,10 @@ pub enum QuarantineReason {
     #[error("encrypted files are not supported")]
     Encrypted,
     /// A value cannot be held by the table without loss.
-    #[error("a value cannot be held without loss. column=`{column}` value=`{value}` type=`{data_type}`")]
+    #[error(
+        "a value cannot be held without loss. column=`{column}` value=`{value}` type=`{data_type}`",
+        column = printable(.column), value = printable(.value), data_type = printable(.data_type)
+    )]
     LossyValue {
         /// The column.
         column: String,
@@ -53,13 +57,16 @@ pub enum QuarantineReason {
         name: BadName,
     },
     /// A row of it is in no partition of the table.
-    #[error("a row is in no partition of the table: {detail}")]
+    #[error("a row is in no partition of the table: {detail}", detail = printable(.detail))]
     NoPartition {
         /// What the table's way of partitioning said.
         detail: String,
     },
     /// Its content changed after it was taken up.
-    #[error("replaced by other content after it was taken up. planned=`{planned}` found=`{found}`")]
+    #[error(
+        "replaced by other content after it was taken up. planned=`{planned}` found=`{found}`",
+        planned = printable(.planned), found = printable(.found)
+    )]
     Replaced {
         /// Entity tag that was taken up.
         planned: String,
@@ -67,7 +74,10 @@ pub enum QuarantineReason {
         found: String,
     },
     /// Its schema does not fit the table's or the other files'.
-    #[error("schema drift: {rule}. column=`{column}` found=`{found}` expected=`{expected}`")]
+    #[error(
+        "schema drift: {rule}. column=`{column}` found=`{found}` expected=`{expected}`",
+        column = printable(.column), found = printable(.found), expected = printable(.expected), rule = printable(.rule)
+    )]
     SchemaDrift {
         /// The column.
         column: String,
@@ -79,13 +89,13 @@ pub enum QuarantineReason {
         rule: String,
     },
     /// Another namespace's table already lies there, above or below.
-    #[error("the table's place overlaps that of another namespace. other=`{other}`")]
+    #[error("the table's place overlaps that of another namespace. other=`{other}`", other = printable(.other))]
     TableRootOverlap {
         /// The namespace that came first.
         other: String,
     },
     /// It asks for more than a limit allows.
-    #[error("too large: {what}. value=`{value}` limit=`{limit}`")]
+    #[error("too large: {what}. value=`{value}` limit=`{limit}`", value = printable(.value))]
     TooLarge {
         /// What is too large.
         what: String,
@@ -95,7 +105,7 @@ pub enum QuarantineReason {
         limit: u64,
     },
     /// It alone could not be read for a long time; it is tried again daily.
-    #[error("unreadable since {since}: {detail}")]
+    #[error("unreadable since {since}: {detail}", detail = printable(.detail))]
     Unreadable {
         /// Since when.
         since: Timestamp,
@@ -109,7 +119,10 @@ pub enum QuarantineReason {
         row: u64,
     },
     /// A column is of a type that the table format cannot hold.
-    #[error("type not supported by the table format. column=`{column}` type=`{data_type}`")]
+    #[error(
+        "type not supported by the table format. column=`{column}` type=`{data_type}`",
+        column = printable(.column), data_type = printable(.data_type)
+    )]
     UnsupportedType {
         /// The column.
         column: String,
@@ -119,7 +132,8 @@ pub enum QuarantineReason {
     /// After it was merged it was uploaded again, by all that is compared the same: its rows are in the table. It is
     /// not deleted, since size and footer say little of values.
     #[error(
-        "uploaded again after it was merged, with the same size and footer: its rows are in the table already. planned=`{planned}` found=`{found}`"
+        "uploaded again after it was merged, with the same size and footer: its rows are in the table already. planned=`{planned}` found=`{found}`",
+        planned = printable(.planned), found = printable(.found)
     )]
     UploadedAgain {
         /// Entity tag of the content that was merged.

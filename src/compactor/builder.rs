@@ -13,7 +13,7 @@ use crate::ledger::objects::{self, Created};
 use crate::merge::ParquetMerger;
 use crate::naming::{DefaultFileNames, FileNameParser};
 use crate::options::Options;
-use crate::place::{Place, overlap};
+use crate::place::{Place, check_url, overlap};
 use crate::sink::TableProvider;
 use crate::state::StateStore;
 use crate::time::Timestamp;
@@ -115,6 +115,7 @@ impl CompactorBuilder {
     async fn open_as(self, now: Timestamp, mode: Mode) -> Result<Compactor> {
         let options = self.options.validated()?;
         if let Some(root) = &self.tables_root {
+            check_url(root)?;
             apart("control", self.control.url(), "tables", root)?;
             let sources = sources_url(&self.bucket, &options.namespace_prefix);
             apart("sources", &sources, "tables", root)?;

@@ -54,19 +54,19 @@ impl JobReport {
     )]
     fn trace(&self, namespace: &Namespace) {
         for plan in &self.committed {
-            event!(info, %namespace, seq = plan.seq.get(), window = plan.window_key, sources = plan.sources, rows = plan.rows, "committed");
+            event!(info, namespace = %crate::printable::printable(namespace), seq = plan.seq.get(), window = plan.window_key, sources = plan.sources, rows = plan.rows, "committed");
         }
         for seq in &self.voided {
-            event!(warn, %namespace, seq = seq.get(), "voided");
+            event!(warn, namespace = %crate::printable::printable(namespace), seq = seq.get(), "voided");
         }
         for (key, reason) in &self.quarantined {
-            event!(warn, %namespace, %key, %reason, "set aside");
+            event!(warn, namespace = %crate::printable::printable(namespace), key = %crate::printable::printable(key), %reason, "set aside");
         }
         if let Some(error) = &self.error {
-            event!(warn, %namespace, error = error.chain(), "job failed, it is tried again");
+            event!(warn, namespace = %crate::printable::printable(namespace), error = error.chain(), "job failed, it is tried again");
         }
         if let Some(halt) = &self.halted {
-            event!(error, %namespace, %halt, "lane halted");
+            event!(error, namespace = %crate::printable::printable(namespace), %halt, "lane halted");
         }
     }
 }

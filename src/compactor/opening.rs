@@ -152,7 +152,7 @@ impl Compactor {
         let made_here = manifest.lane == wanted.lane && followed.is_none();
         let mut lane = Lane::open(&shared, &mut self.tracker, manifest, table, now).await?;
         if lane.damaged > 0 {
-            event!(warn, %namespace, damaged = lane.damaged, "state damaged, it is taken for lost");
+            event!(warn, namespace = %crate::printable::printable(namespace), damaged = lane.damaged, "state damaged, it is taken for lost");
             self.counters.damaged_state += lane.damaged as u64;
             if self.mode == Mode::ReadWrite {
                 lane.mend(shared.state.as_ref()).await?;

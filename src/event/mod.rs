@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 use crate::naming::{ETag, ObjectKey};
+use crate::printable::printable;
 use crate::time::Timestamp;
 
 pub use memory::MemoryEventSource;
@@ -142,7 +143,10 @@ pub struct EventMessage {
 #[non_exhaustive]
 pub enum ParseError {
     /// A field has a value that it cannot have.
-    #[error("notification field malformed: {rule}. field=`{field}` value=`{value}`")]
+    #[error(
+        "notification field malformed: {rule}. field=`{field}` value=`{value}`",
+        value = printable(.value), rule = printable(.rule)
+    )]
     BadField {
         /// The field.
         field: &'static str,
@@ -158,7 +162,7 @@ pub enum ParseError {
         field: &'static str,
     },
     /// Not JSON.
-    #[error("notification is not JSON: {detail}")]
+    #[error("notification is not JSON: {detail}", detail = printable(.detail))]
     NotJson {
         /// What the parser said.
         detail: String,

@@ -1,6 +1,7 @@
 //! What can go wrong in a merge, and whose fault it is.
 
 use crate::error::{Error, ErrorKind};
+use crate::printable::printable;
 use crate::quarantine::QuarantineReason;
 
 /// Why a merge ended without an outcome. Nothing that it wrote is visible anywhere.
@@ -16,13 +17,13 @@ pub enum MergeError {
         budget: u64,
     },
     /// A bug in this crate.
-    #[error("merge went wrong: {detail}")]
+    #[error("merge went wrong: {detail}", detail = printable(.detail))]
     Internal {
         /// What was found.
         detail: String,
     },
     /// The order or the options ask for something that cannot be.
-    #[error("merge cannot be done: {detail}")]
+    #[error("merge cannot be done: {detail}", detail = printable(.detail))]
     Invalid {
         /// What is wrong.
         detail: String,

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::printable;
 use crate::time::Timestamp;
 
 pub use default::DefaultFileNames;
@@ -150,7 +151,7 @@ pub enum NotSourceFile {
 #[non_exhaustive]
 pub enum BadName {
     /// The namespace is empty or not usable as a table name.
-    #[error("bad namespace: {rule}. namespace=`{namespace}`")]
+    #[error("bad namespace: {rule}. namespace=`{namespace}`", namespace = printable(.namespace))]
     BadNamespace {
         /// As found.
         namespace: String,
@@ -158,13 +159,16 @@ pub enum BadName {
         rule: String,
     },
     /// The sequence is not a number, or beyond 64 bits.
-    #[error("bad sequence: ASCII digits, at most {max} (64 bits). sequence=`{sequence}`", max = u64::MAX)]
+    #[error(
+        "bad sequence: ASCII digits, at most {max} (64 bits). sequence=`{sequence}`",
+        max = u64::MAX, sequence = printable(.sequence)
+    )]
     BadSequence {
         /// As found.
         sequence: String,
     },
     /// The timestamp is not a number, or not one of this century in the configured unit.
-    #[error("bad timestamp: {hint}. timestamp=`{timestamp}`")]
+    #[error("bad timestamp: {hint}. timestamp=`{timestamp}`", timestamp = printable(.timestamp))]
     BadTimestamp {
         /// As found.
         timestamp: String,
@@ -172,13 +176,16 @@ pub enum BadName {
         hint: String,
     },
     /// The name has not the three parts `{timestamp}-{writerId}-{sequence}.parquet`.
-    #[error("bad name: must be {{timestamp}}-{{writerId}}-{{sequence}}.parquet. name=`{name}`")]
+    #[error(
+        "bad name: must be {{timestamp}}-{{writerId}}-{{sequence}}.parquet. name=`{name}`",
+        name = printable(.name)
+    )]
     BadShape {
         /// As found.
         name: String,
     },
     /// The writer id is empty, too long or has control characters.
-    #[error("bad writer id: 1 to 256 bytes without control characters. writer=`{writer}`")]
+    #[error("bad writer id: 1 to 256 bytes without control characters. writer=`{writer}`", writer = printable(.writer))]
     BadWriter {
         /// As found.
         writer: String,

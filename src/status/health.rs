@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Counters, Status, WaitingFor, WindowStatus};
 use crate::naming::WriterId;
+use crate::printable::printable;
 use crate::time::Timestamp;
 
 /// Whether all is well, and if not, why.
@@ -111,7 +112,11 @@ impl Health {
 
 impl HealthReason {
     fn new(topic: HealthTopic, state: HealthState, message: String) -> Self {
-        Self { topic, state, message }
+        Self {
+            topic,
+            state,
+            message: printable(message).to_string(),
+        }
     }
 }
 

@@ -4,7 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::{BoxFuture, FutureExt};
+
 use super::SeededRandomness;
+
+/// Operations after which a request arrives that is late and whose lateness is not drawn.
+const USUAL_DELAY: usize = 10;
+/// A request whose lateness is drawn arrives within so many operations.
+const LONGEST_DELAY: u64 = 300;
 
 /// What goes wrong at an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,6 +19,9 @@ use super::SeededRandomness;
 pub enum Fault {
     /// The operation is carried out, but its caller sees an error.
     AppliedButError,
+    /// The caller of a write sees an error, but the request is on its way: it arrives some operations later, which the log
+    /// shows as an operation of its own. Reads and the steps of an upload but its last are not carried out.
+    AppliedLate,
     /// The operation is carried out; its caller and all later operations fail: the process is gone.
     CrashAfter,
     /// This and all later operations fail, nothing is carried out: the process is gone.
@@ -33,8 +43,9 @@ pub enum Fault {
 
 impl Fault {
     /// All faults, for loops over them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AppliedButError,
+        Self::AppliedLate,
         Self::CrashAfter,
         Self::CrashBefore,
         Self::ErrorNotApplied,
@@ -104,7 +115,7 @@ pub struct Operation {
     pub applied: bool,
     /// The error that its caller saw.
     pub error: Option<String>,
-    /// The fault that struck it.
+    /// The fault that struck it. None where a request [arrives late](Fault::AppliedLate).
     pub fault: Option<Fault>,
 }
 
@@ -121,8 +132,25 @@ pub struct Faults {
 struct Shared {
     planned: BTreeMap<usize, Fault>,
     drawn: Option<Drawn>,
+    late: Vec<Late>,
     log: Vec<Operation>,
     crashed: bool,
+}
+
+/// A request that is on its way while its caller believes that it failed.
+struct Late {
+    /// The number of the operation that sent it.
+    sent: usize,
+    /// It arrives before the operation of this number, or at the next one after it.
+    due: usize,
+    /// Says why it was not carried out.
+    request: BoxFuture<'static, Result<(), String>>,
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Late {{ sent: {}, due: {} }}", self.sent, self.due)
+    }
 }
 
 /// Faults that strike at random.
@@ -176,9 +204,11 @@ impl Faults {
         all
     }
 
-    /// From now on nothing is struck at random.
+    /// From now on nothing is struck at random, and what is late arrives.
     pub fn calm(&self) {
-        self.lock().drawn = None;
+        let mut shared = self.lock();
+        shared.drawn = None;
+        shared.late.iter_mut().for_each(|late| late.due = 0);
     }
 
     /// Operations begun so far.
@@ -243,6 +273,44 @@ impl Faults {
         }
     }
 
+    /// Keeps the request of `step` until it is due.
+    pub(super) fn send_late(&self, step: Step, request: impl Future<Output = Result<(), String>> + Send + 'static) {
+        let mut shared = self.lock();
+        let drawn = shared.drawn.as_ref();
+        let delay = drawn.map_or(USUAL_DELAY, |drawn| {
+            usize::try_from(drawn.dice.below(LONGEST_DELAY)).unwrap_or(USUAL_DELAY)
+        });
+        shared.late.push(Late {
+            sent: step.index,
+            due: step.index + delay,
+            request: request.boxed(),
+        });
+    }
+
+    /// Lets requests arrive that are due.
+    pub(super) async fn land(&self) {
+        while let Some((index, request)) = self.next_to_land() {
+            let answer = request.await;
+            self.end(index, answer.is_ok(), answer.err());
+        }
+    }
+
+    /// The next request that is due, as an operation of its own.
+    fn next_to_land(&self) -> Option<(usize, BoxFuture<'static, Result<(), String>>)> {
+        let mut shared = self.lock();
+        let index = shared.log.len();
+        let due = shared.late.iter().position(|late| late.due <= index)?;
+        let late = shared.late.remove(due);
+        let sent = shared.log.get(late.sent)?.clone();
+        shared.log.push(Operation {
+            index,
+            error: None,
+            fault: None,
+            ..sent
+        });
+        Some((index, late.request))
+    }
+
     /// Writes down how an operation ended.
     pub(super) fn end(&self, index: usize, applied: bool, error: Option<String>) {
         if let Some(operation) = self.lock().log.get_mut(index) {
@@ -268,6 +336,8 @@ pub(super) enum Course {
     /// Carried out, then answered with an error.
     Apply(Fault),
     ApplyAndHang,
+    /// A write is kept, and answered with an error.
+    Delay,
     Hang,
     Pass,
     /// Answered with an error.
@@ -280,6 +350,7 @@ impl Course {
     fn of(fault: Fault) -> Self {
         match fault {
             Fault::AppliedButError | Fault::CrashAfter => Self::Apply(fault),
+            Fault::AppliedLate => Self::Delay,
             Fault::CrashBefore | Fault::ErrorNotApplied | Fault::Throttle => Self::Refuse(fault),
             Fault::Hang => Self::Hang,
             Fault::HangAfter => Self::ApplyAndHang,

@@ -37,6 +37,7 @@ impl FaultStateStore {
     }
 
     async fn carry_out<T>(&self, step: Step, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.faults.land().await;
         let Step { index, course } = step;
         let fail = |applied, error: Error| {
             self.faults.end(index, applied, Some(error.chain()));
@@ -46,13 +47,14 @@ impl FaultStateStore {
             Course::Hang => futures::future::pending().await,
             Course::Refuse(fault) => fail(false, injected(fault, index)),
             Course::Tear => fail(false, injected(Fault::TornBody, index)),
+            Course::Delay => fail(false, injected(Fault::AppliedLate, index)),
             Course::Apply(_) | Course::ApplyAndHang | Course::Pass | Course::Stale => match (operation.await, course) {
-                (Err(error), _) => fail(false, error),
-                (Ok(_), Course::Apply(fault)) => fail(true, injected(fault, index)),
-                (Ok(_), Course::ApplyAndHang) => {
-                    self.faults.end(index, true, None);
+                (answer, Course::ApplyAndHang) => {
+                    self.faults.end(index, answer.is_ok(), None);
                     futures::future::pending().await
                 }
+                (Err(error), _) => fail(false, error),
+                (Ok(_), Course::Apply(fault)) => fail(true, injected(fault, index)),
                 (Ok(value), _) => {
                     self.faults.end(index, true, None);
                     Ok(value)
@@ -61,9 +63,26 @@ impl FaultStateStore {
         }
     }
 
+    /// As [`carry_out`](Self::carry_out), and the fault may be that a write arrives late.
+    async fn write<T: Send>(
+        &self,
+        step: Step,
+        operation: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        if !matches!(step.course, Course::Delay) {
+            return self.carry_out(step, operation).await;
+        }
+        let late = async { operation.await.map(drop).map_err(|error| error.chain()) };
+        self.faults.send_late(step, late);
+        self.carry_out(step, futures::future::pending()).await
+    }
+
     /// Remembers what `key` holds before it is written.
     async fn remember(&self, key: &StateKey, step: Step) -> Result<()> {
-        if matches!(step.course, Course::Hang | Course::Refuse(_) | Course::Tear) {
+        if matches!(
+            step.course,
+            Course::Delay | Course::Hang | Course::Refuse(_) | Course::Tear
+        ) {
             return Ok(());
         }
         let before = self.inner.load(key).await?;
@@ -90,13 +109,17 @@ impl StateStore for FaultStateStore {
     async fn save(&self, key: &StateKey, bytes: Bytes, expected: Option<&StateVersion>) -> Result<SaveOutcome> {
         let step = self.begin(OperationKind::StateSave, key, bytes.len());
         self.remember(key, step).await?;
-        self.carry_out(step, self.inner.save(key, bytes, expected)).await
+        let (inner, key, expected) = (Arc::clone(&self.inner), key.clone(), expected.cloned());
+        let save = async move { inner.save(&key, bytes, expected.as_ref()).await };
+        self.write(step, save).await
     }
 
     async fn delete(&self, key: &StateKey, expected: &StateVersion) -> Result<DeleteOutcome> {
         let step = self.begin(OperationKind::StateDelete, key, 0);
         self.remember(key, step).await?;
-        self.carry_out(step, self.inner.delete(key, expected)).await
+        let (inner, key, expected) = (Arc::clone(&self.inner), key.clone(), expected.clone());
+        let delete = async move { inner.delete(&key, &expected).await };
+        self.write(step, delete).await
     }
 
     fn list(&self, prefix: &StateKey) -> BoxStream<'_, Result<StateKey>> {

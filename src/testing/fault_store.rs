@@ -1,5 +1,6 @@
 //! An object store on which one chosen operation goes wrong.
 
+use std::borrow::BorrowMut;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
@@ -46,6 +47,7 @@ impl FaultStore {
 
     /// Carries out `operation`, unless the fault of its number has it otherwise.
     async fn carry_out<T>(&self, step: Step, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        self.faults.land().await;
         let Step { index, course } = step;
         let injected = |fault| StoreError::from(InjectedFault { fault, index });
         let fail = |applied, error: StoreError| {
@@ -56,19 +58,34 @@ impl FaultStore {
             Course::Hang => futures::future::pending().await,
             Course::Refuse(fault) => fail(false, injected(fault)),
             Course::Tear => fail(false, injected(Fault::TornBody)),
+            Course::Delay => fail(false, injected(Fault::AppliedLate)),
             Course::Apply(_) | Course::ApplyAndHang | Course::Pass | Course::Stale => match (operation.await, course) {
-                (Err(error), _) => fail(false, error),
-                (Ok(_), Course::Apply(fault)) => fail(true, injected(fault)),
-                (Ok(_), Course::ApplyAndHang) => {
-                    self.faults.end(index, true, None);
+                (answer, Course::ApplyAndHang) => {
+                    self.faults.end(index, answer.is_ok(), None);
                     futures::future::pending().await
                 }
+                (Err(error), _) => fail(false, error),
+                (Ok(_), Course::Apply(fault)) => fail(true, injected(fault)),
                 (Ok(value), _) => {
                     self.faults.end(index, true, None);
                     Ok(value)
                 }
             },
         }
+    }
+
+    /// As [`carry_out`](Self::carry_out), and the fault may be that a write arrives late.
+    async fn write<T: Send>(
+        &self,
+        step: Step,
+        operation: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        if !matches!(step.course, Course::Delay) {
+            return self.carry_out(step, operation).await;
+        }
+        let late = async { operation.await.map(drop).map_err(|error| error.to_string()) };
+        self.faults.send_late(step, late);
+        self.carry_out(step, futures::future::pending()).await
     }
 
     /// As [`carry_out`](Self::carry_out), and a stale read does not find the object.
@@ -134,12 +151,13 @@ impl ObjectStore for FaultStore {
             PutMode::Update(_) => OperationKind::PutUpdate,
         };
         let step = self.begin(kind, location.as_ref(), payload.content_length());
-        let put = async {
-            let result = self.inner.put_opts(location, payload, opts).await?;
-            self.written(location);
+        let (this, location) = (self.clone(), location.clone());
+        let put = async move {
+            let result = this.inner.put_opts(&location, payload, opts).await?;
+            this.written(&location);
             Ok(result)
         };
-        self.carry_out(step, put).await
+        self.write(step, put).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
@@ -150,7 +168,7 @@ impl ObjectStore for FaultStore {
         Ok(Box::new(FaultUpload {
             store: self.clone(),
             path: location.clone(),
-            inner: upload,
+            inner: Some(upload),
         }))
     }
 
@@ -180,11 +198,9 @@ impl ObjectStore for FaultStore {
                 let location = location?;
                 let step = this.begin(OperationKind::Delete, location.as_ref(), 0);
                 let one = stream::iter([Ok(location.clone())]).boxed();
-                let deleted = async {
-                    let answers = this.inner.delete_stream(one).collect::<Vec<_>>().await;
-                    answers.into_iter().collect::<Result<Vec<_>>>()
-                };
-                this.carry_out(step, deleted).await.map(|_| location)
+                let answers = this.inner.delete_stream(one).collect::<Vec<_>>();
+                let deleted = async { answers.await.into_iter().collect::<Result<Vec<_>>>() };
+                this.write(step, deleted).await.map(|_| location)
             }
         };
         locations.then(delete).boxed()
@@ -244,7 +260,17 @@ async fn tear(result: GetResult, index: usize) -> Result<GetResult> {
 struct FaultUpload {
     store: FaultStore,
     path: Path,
-    inner: Box<dyn MultipartUpload>,
+    /// Gone once it is completed, perhaps late.
+    inner: Option<Box<dyn MultipartUpload>>,
+}
+
+impl FaultUpload {
+    fn is_over(&self) -> StoreError {
+        StoreError::Generic {
+            store: "FaultStore",
+            source: format!("the upload is complete. path=`{}`", self.path).into(),
+        }
+    }
 }
 
 #[async_trait]
@@ -258,10 +284,10 @@ impl MultipartUpload for FaultUpload {
             step.course,
             Course::Apply(_) | Course::ApplyAndHang | Course::Pass | Course::Stale
         );
-        let part = if carried_out {
-            self.inner.put_part(data)
-        } else {
-            futures::future::pending().boxed()
+        let part = match &mut self.inner {
+            None => futures::future::err(self.is_over()).boxed(),
+            Some(inner) if carried_out => inner.put_part(data),
+            Some(_) => futures::future::pending().boxed(),
         };
         let store = self.store.clone();
         async move { store.carry_out(step, part).await }.boxed()
@@ -271,20 +297,44 @@ impl MultipartUpload for FaultUpload {
         let step = self
             .store
             .begin(OperationKind::CompleteMultipart, self.path.as_ref(), 0);
-        let inner = &mut self.inner;
-        let complete = async {
-            let result = inner.complete().await?;
-            self.store.written(&self.path);
-            Ok(result)
-        };
-        self.store.carry_out(step, complete).await
+        let store = self.store.clone();
+        if matches!(step.course, Course::Delay)
+            && let Some(inner) = self.inner.take()
+        {
+            return store
+                .write(step, complete(store.clone(), self.path.clone(), inner))
+                .await;
+        }
+        let is_over = self.is_over();
+        let inner = self.inner.as_mut().ok_or(is_over)?;
+        store
+            .carry_out(step, complete(store.clone(), self.path.clone(), inner))
+            .await
     }
 
     async fn abort(&mut self) -> Result<()> {
         let step = self.store.begin(OperationKind::AbortMultipart, self.path.as_ref(), 0);
         let store = self.store.clone();
-        store.carry_out(step, self.inner.abort()).await
+        let inner = &mut self.inner;
+        // A request to complete that is on its way is not called back.
+        let abort = async {
+            match inner {
+                Some(inner) => inner.abort().await,
+                None => Ok(()),
+            }
+        };
+        store.carry_out(step, abort).await
     }
+}
+
+async fn complete(
+    store: FaultStore,
+    path: Path,
+    mut upload: impl BorrowMut<Box<dyn MultipartUpload>>,
+) -> Result<PutResult> {
+    let result = upload.borrow_mut().complete().await?;
+    store.written(&path);
+    Ok(result)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub use profile::{Profile, ProfileStore};
 pub use randomness::SeededRandomness;
 pub use rewind_state::RewindStateStore;
 pub use simulation::{
-    ForeignChange, ForeignFile, Promise, Published, PublishedEntry, SimulatedTables, Simulation, SimulationReport,
-    Troubles, Violation,
+    Call, Cell, Ending, ForeignChange, ForeignFile, Promise, Published, PublishedEntry, SimulatedTables, Simulation,
+    SimulationReport, Troubles, Violation,
 };
 pub use yielding::{YieldingStateStore, YieldingStore};

@@ -17,6 +17,7 @@
 //! ```
 
 mod checks;
+mod coverage;
 mod rows;
 mod run;
 mod script;
@@ -29,6 +30,7 @@ mod world;
 
 use std::sync::Arc;
 
+pub use self::coverage::{Call, Cell, Ending};
 pub use self::tables::{ForeignChange, ForeignFile, Published, PublishedEntry, SimulatedTables};
 pub use self::troubles::Troubles;
 pub use self::violation::{Promise, Violation};
@@ -67,6 +69,8 @@ pub struct SimulationReport {
     pub entries: u64,
     /// Those of them that put nothing in.
     pub voids: u64,
+    /// What was struck.
+    pub cells: Vec<Cell>,
     /// The same for the same seed: of all operations in their order.
     pub digest: Sha256Digest,
 }

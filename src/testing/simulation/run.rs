@@ -67,6 +67,7 @@ impl Run {
             struck: log.iter().filter(|operation| operation.fault.is_some()).count(),
             entries: self.watch.entries,
             voids: self.watch.voids,
+            cells: self.world.calls.cells(&log, |operation| self.world.object(operation)),
             digest: self.watch.digest(),
         }
     }

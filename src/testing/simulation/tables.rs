@@ -26,6 +26,9 @@ pub trait SimulatedTables: fmt::Debug + Send + Sync + 'static {
     /// Whether an object may be written more than once.
     fn is_hint(&self, object: &Path) -> bool;
 
+    /// What an object of a table is, in a word: `commit`, `data`, ...
+    fn part(&self, object: &Path) -> &'static str;
+
     /// The data files that are in a table now; none where there is no table.
     fn live_files(&self, store: &Arc<dyn ObjectStore>, namespace: &str) -> Vec<Path>;
 

@@ -1,5 +1,6 @@
 //! A host as it should be: one compactor, a queue, patience, and a listing now and then.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use futures::StreamExt;
 use futures::future::{Either, FutureExt, select};
 use futures::stream::FuturesUnordered;
 
+use super::coverage::Call;
 use super::script::{HOUR, MINUTE};
 use super::world::World;
 use crate::compactor::{Compactor, JobReport};
@@ -29,13 +31,13 @@ pub(super) async fn work(world: Arc<World>) {
         let now = world.now();
         if listed_at.is_none_or(|at| now >= at + LISTING) {
             listed_at = Some(now);
-            if let Some(Err(error)) = within(&world, compactor.reconcile(now)).await {
-                tolerate(&world, "reconcile", &error);
-            }
+            let reconciled = compactor.reconcile(now).boxed();
+            answered(&world, Call::Reconcile, reconciled).await;
         }
         while let Some(job) = compactor.poll_job(world.now()) {
             let world = Arc::clone(&world);
-            jobs.push(async move { within(&world, job.run()).await }.boxed());
+            let number = world.calls.begin(Call::RunJob);
+            jobs.push(async move { Some((number, within(&world, number, job.run()).await?)) }.boxed());
         }
         let now = world.now();
         let tick = now + 10 * MINUTE;
@@ -50,11 +52,11 @@ pub(super) async fn work(world: Arc<World>) {
                 Either::Right(_) => None,
             }
         };
-        let Some(outcome) = done else { continue };
-        match within(&world, compactor.finish_job(outcome, world.now())).await {
-            Some(Ok(report)) => look_at(&world, &report),
-            Some(Err(error)) => tolerate(&world, "finish_job", &error),
-            None => {}
+        let Some((number, outcome)) = done else { continue };
+        let finish = compactor.finish_job(outcome, world.now());
+        if let Some(report) = answered(&world, Call::FinishJob, finish).await {
+            world.calls.end(number, report.error.is_none());
+            look_at(&world, &report);
         }
     }
 }
@@ -62,10 +64,8 @@ pub(super) async fn work(world: Arc<World>) {
 async fn opened(world: &World) -> Compactor {
     loop {
         let opened = async { world.builder()?.open(world.now()).await }.boxed();
-        match within(world, opened).await {
-            Some(Ok(compactor)) => return compactor,
-            Some(Err(error)) => tolerate(world, "open", &error),
-            None => {}
+        if let Some(compactor) = answered(world, Call::Open, opened).await {
+            return compactor;
         }
         world.clock.sleep_until(world.now() + MINUTE).await;
     }
@@ -91,16 +91,31 @@ async fn take_in(compactor: &mut Compactor, world: &World) {
     if taken.messages.is_empty() {
         return;
     }
-    let handled = within(world, compactor.handle_events(&taken.messages, world.now())).await;
+    let number = world.calls.begin(Call::HandleEvents);
+    let handled = within(world, number, compactor.handle_events(&taken.messages, world.now())).await;
     let Some(handled) = handled else { return };
+    world.calls.end(number, handled.outcomes().iter().all(Result::is_ok));
     let mut outcomes = handled.outcomes().iter();
     taken.messages.retain(|_| outcomes.next().is_some_and(Result::is_err));
 }
 
-/// What a future comes to, if that is soon.
-async fn within<T>(world: &World, future: impl Future<Output = T>) -> Option<T> {
+/// What a call comes to, if that is soon and well.
+async fn answered<T>(world: &World, call: Call, future: impl Future<Output = Result<T>>) -> Option<T> {
+    let number = world.calls.begin(call);
+    let answer = within(world, number, future).await?;
+    world.calls.end(number, answer.is_ok());
+    answer.map_err(|error| tolerate(world, call, &error)).ok()
+}
+
+/// What a call comes to, if that is soon.
+async fn within<T>(world: &World, number: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let observed = poll_fn(|context| {
+        let operations = || world.faults.operations();
+        world.calls.poll(number, operations, || future.as_mut().poll(context))
+    });
     let patience = world.clock.sleep_until(world.now() + PATIENCE);
-    match select(pin!(future), patience).await {
+    match select(observed, patience).await {
         Either::Left((value, _)) => Some(value),
         Either::Right(_) => None,
     }
@@ -113,8 +128,8 @@ fn look_at(world: &World, report: &JobReport) {
 }
 
 /// Errors that do not pass by themselves are no answer to passing trouble.
-fn tolerate(world: &World, what: &str, error: &Error) {
+fn tolerate(world: &World, call: Call, error: &Error) {
     if !error.is_retryable() {
-        world.complain(format!("{what}: {}", error.chain()));
+        world.complain(format!("{call:?}: {}", error.chain()));
     }
 }

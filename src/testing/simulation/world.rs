@@ -11,6 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::Troubles;
+use super::coverage::Calls;
 use super::rows::{Row, parquet_of, rows_of};
 use super::script::{Foreign, HOUR, START, Script, Source};
 use super::tables::{ForeignChange, ForeignFile, SimulatedTables};
@@ -22,16 +23,17 @@ use crate::options::{Options, SortField};
 use crate::place::Place;
 use crate::state::StateStore;
 use crate::testing::{
-    ClockedStore, Fault, FaultStateStore, FaultStore, Faults, ProfileStore, RewindStateStore, SeededRandomness,
-    VirtualClock, YieldingStateStore, YieldingStore,
+    ClockedStore, Fault, FaultStateStore, FaultStore, Faults, Operation, ProfileStore, RewindStateStore,
+    SeededRandomness, VirtualClock, YieldingStateStore, YieldingStore,
 };
 use crate::time::{Clock, Timestamp};
 
 /// How long rows are in the table before their sources go.
 pub(super) const GRACE_MS: u64 = HOUR;
 /// What goes wrong with single operations.
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 8] = [
     Fault::AppliedButError,
+    Fault::AppliedLate,
     Fault::ErrorNotApplied,
     Fault::Hang,
     Fault::HangAfter,
@@ -62,6 +64,7 @@ pub(super) struct World {
     pub(super) rewinds: Option<Arc<RewindStateStore>>,
     pub(super) tables: Arc<dyn SimulatedTables>,
     pub(super) faults: Faults,
+    pub(super) calls: Calls,
     pub(super) clock: VirtualClock,
     pub(super) dice: Arc<SeededRandomness>,
     shared: Mutex<Shared>,
@@ -118,6 +121,7 @@ impl World {
             rewinds,
             tables,
             faults,
+            calls: Calls::default(),
             clock,
             dice: Arc::new(SeededRandomness::new(seed ^ 0xd1ce)),
             shared: Mutex::default(),
@@ -271,9 +275,31 @@ impl World {
         Ok(listed.into_iter().map(|meta| meta.location.to_string()).collect())
     }
 
+    /// What an operation is on.
+    pub(super) fn object(&self, operation: &Operation) -> String {
+        let Operation { store, path, .. } = operation;
+        match store.as_str() {
+            "tables" => format!("table {}", self.tables.part(&Path::from(path.as_str()))),
+            "control" => format!("control {}", part_of(path)),
+            "state" => format!("state {}", part_of(path)),
+            other => format!("{other} source"),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What an object of the control prefix or a key of the state is, without namespaces, ids and numbers.
+fn part_of(path: &str) -> &str {
+    let segments: Vec<&str> = path.split('/').collect();
+    let part = match segments.as_slice() {
+        ["lanes", _, part] | ["lanes", _, _, part, ..] => part,
+        [first, ..] => first,
+        [] => path,
+    };
+    part.strip_suffix(".json").unwrap_or(part)
 }
 
 pub(super) fn read(store: &Store, path: &Path) -> Result<Bytes, Broken> {

@@ -7,6 +7,7 @@ mod drift;
 mod field_ids;
 mod forgotten;
 mod grace;
+mod hostile_names;
 mod invoked;
 mod late;
 mod many;

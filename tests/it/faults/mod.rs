@@ -24,6 +24,6 @@ pub(crate) fn times(count: u64) -> u64 {
     count * asked.unwrap_or(if full() { 50 } else { 1 })
 }
 
-fn full() -> bool {
+pub(crate) fn full() -> bool {
     std::env::var_os("FIRNLINE_FULL").is_some_and(|value| value == "1")
 }

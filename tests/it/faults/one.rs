@@ -62,6 +62,11 @@ fn an_error_of_any_operation_that_was_applied_costs_nothing() {
 }
 
 #[test]
+fn a_request_that_arrives_when_its_caller_has_gone_on_costs_nothing() {
+    strike_everywhere(Fault::AppliedLate, 2);
+}
+
+#[test]
 fn a_throttled_operation_costs_nothing() {
     strike_everywhere(Fault::Throttle, 5);
 }

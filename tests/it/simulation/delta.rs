@@ -63,6 +63,19 @@ impl SimulatedTables for DeltaLogs {
         table_log::is_hint(object.as_ref())
     }
 
+    fn part(&self, object: &Path) -> &'static str {
+        match object.as_ref() {
+            path if path.ends_with("_last_checkpoint") => "hint",
+            path if path.contains(".checkpoint") => "checkpoint",
+            path if path.ends_with(".json") => "commit",
+            path if path.ends_with("_delta_log") => "log",
+            path if path.ends_with("/firnline-put-if-absent") => "probe",
+            path if path.ends_with(".parquet") => "data",
+            path if path.contains("/metadata") => "other format",
+            _ => "other",
+        }
+    }
+
     fn live_files(&self, store: &Store, namespace: &str) -> Vec<Path> {
         self.read_new(store, namespace);
         let known = self.0.lock().unwrap();

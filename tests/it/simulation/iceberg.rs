@@ -68,6 +68,20 @@ impl SimulatedTables for IcebergLogs {
         table_log::is_hint(object.as_ref())
     }
 
+    fn part(&self, object: &Path) -> &'static str {
+        match object.as_ref() {
+            path if path.ends_with("version-hint.text") => "hint",
+            path if path.contains(".metadata.json") => "metadata",
+            path if path.contains("/snap-") => "manifest list",
+            path if path.ends_with(".avro") => "manifest",
+            path if path.ends_with("/firnline-put-if-absent") => "probe",
+            path if path.ends_with(".parquet") => "data",
+            path if path.ends_with("/metadata") => "log",
+            path if path.contains("/_delta_log") => "other format",
+            _ => "other",
+        }
+    }
+
     fn live_files(&self, store: &Store, namespace: &str) -> Vec<Path> {
         iceberg::live_files(store, namespace)
     }
