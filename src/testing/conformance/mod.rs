@@ -17,9 +17,12 @@
     reason = "a suite reports a broken contract by panicking, as any test"
 )]
 
+#[cfg(feature = "iceberg")]
+mod catalog;
 mod event_source;
 mod object_store;
 mod state_store;
+mod table_sink;
 
 use std::fmt;
 use std::future::Future;
@@ -31,9 +34,13 @@ use futures::poll;
 use super::yielding::give_way;
 use crate::error::Result;
 
+#[cfg(feature = "iceberg")]
+#[cfg_attr(docsrs, doc(cfg(feature = "iceberg")))]
+pub use catalog::{CATALOG_RULES, CatalogTrial, catalog};
 pub use event_source::{EVENT_SOURCE_RULES, EventQueue, event_source};
 pub use object_store::{OBJECT_STORE_RULES, ObjectStoreClaims, object_store};
 pub use state_store::{STATE_STORE_RULES, state_store};
+pub use table_sink::{TABLE_SINK_RULES, TableTrial, table_sink};
 
 /// The same thing as two workers have it: each its own handle. What lives within one process may be given twice.
 #[derive(Debug)]

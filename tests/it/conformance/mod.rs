@@ -2,9 +2,11 @@
 //! that breaks nothing but that rule.
 #![cfg(feature = "testing")]
 
+mod catalog;
 mod event_source;
 mod object_store;
 mod state_store;
+mod table_sink;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,4 +56,9 @@ async fn give_way() {
 
 fn wait<F: Future>(suite: F) -> F::Output {
     block_on(suite)
+}
+
+/// Runs something that waits by itself where this thread waits for a suite already.
+fn elsewhere<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
