@@ -176,7 +176,7 @@ async fn creates_race(trial: &CatalogTrial) {
     let [one, other] = [loaded(CREATE_RACE, &**a).await, loaded(CREATE_RACE, &**b).await];
     keep(CREATE_RACE, one == other, (one.metadata.uuid(), other.metadata.uuid()));
     committed(CREATE_RACE, &**a, &properties(&one, &[("after", "race")])).await;
-    let found = loaded(CREATE_RACE, &**b).await;
+    let found = loaded(CREATE_RACE, &**a).await;
     let property = found.metadata.properties().get("after").cloned();
     let is_same = found.metadata.uuid() == one.metadata.uuid() && property.as_deref() == Some("race");
     keep(CREATE_RACE, is_same, (found.metadata.uuid(), property));

@@ -323,10 +323,10 @@ impl Catalog for InMemoryCatalog {
         if self.flaw == Flaw::DropsProperties {
             change.updates.truncate(2);
         }
-        if self.flaw == Flaw::InTwoSteps {
-            let mut first = change.clone();
-            first.updates.truncate(1);
-            change.updates.remove(0);
+        if self.flaw == Flaw::InTwoSteps && change.updates.len() > 2 {
+            let last = change.updates.split_off(change.updates.len() - 1);
+            let first = change.clone();
+            change.updates = last;
             current = self.applied(current, &first)?;
             self.set(current.clone());
             give_way().await;
