@@ -123,7 +123,7 @@ async fn everything_is_delivered(queue: &EventQueue, events: &[ObjectEvent]) {
     let source = &*queue.source;
     let mut receipts = Vec::new();
     read_until_seen(DELIVERED, queue, events, events, |message| {
-        receipts.push(message.receipt.clone())
+        receipts.push(message.receipt.clone());
     })
     .await;
     answered(ACKED_NOTHING, source.ack(&[]).await);
@@ -181,7 +181,7 @@ async fn dropped_calls_lose_nothing(queue: &EventQueue, events: &[ObjectEvent], 
     (queue.redeliver)().await;
     let mut receipts = Vec::new();
     read_until_seen(DROPPED, queue, events, events, |message| {
-        receipts.push(message.receipt.clone())
+        receipts.push(message.receipt.clone());
     })
     .await;
     dropped_after(polls, queue.source.ack(&receipts)).await;

@@ -83,51 +83,52 @@ pub trait TableTrial: fmt::Debug + Send + Sync {
 /// use async_trait::async_trait;
 /// use firnline::object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 /// use firnline::testing::conformance::{self, TableTrial};
-/// use firnline::{Entry, TableSink};
-/// # use firnline::arrow::json as _;
+/// use firnline::{DeltaSink, Entry, TableSink};
 ///
-/// /// A Delta table in memory; a host has its own format here, and a reader for it.
+/// /// A Delta table in memory. A host has its own format here, and a reader for it.
 /// #[derive(Debug, Default)]
 /// struct Trial(Arc<InMemory>);
-/// # impl Trial {
-/// #     async fn log(&self) -> Vec<String> {
-/// #         let mut lines = Vec::new();
-/// #         for version in 0.. {
-/// #             let Ok(got) = self.0.get(&Path::from(format!("users/_delta_log/{version:020}.json"))).await else { break };
-/// #             lines.push(String::from_utf8(got.bytes().await.unwrap().to_vec()).unwrap());
-/// #         }
-/// #         lines
-/// #     }
-/// # }
+///
+/// impl Trial {
+///     /// The commits of the table.
+///     async fn log(&self) -> Vec<String> {
+///         let mut commits = Vec::new();
+///         while let Ok(found) = self.0.get(&commit(commits.len())).await {
+///             let bytes = found.bytes().await.unwrap();
+///             commits.push(String::from_utf8(bytes.to_vec()).unwrap());
+///         }
+///         commits
+///     }
+/// }
+///
+/// fn commit(version: usize) -> Path {
+///     Path::from(format!("users/_delta_log/{version:020}.json"))
+/// }
 ///
 /// #[async_trait]
 /// impl TableTrial for Trial {
 ///     fn sink(&self) -> Arc<dyn TableSink> {
 ///         let store = Arc::clone(&self.0) as Arc<dyn ObjectStore>;
-///         Arc::new(firnline::DeltaSink::new(store, Path::from("users"), Default::default()))
+///         Arc::new(DeltaSink::new(store, Path::from("users"), Default::default()))
 ///     }
 ///
 ///     async fn live_files(&self) -> Vec<String> {
-///         // Adds of the log; nothing is ever removed here.
-/// #         let log = self.log().await.join("\n");
-/// #         let adds = log.lines().filter_map(|line| line.strip_prefix(r#"{"add":{"path":""#));
-/// #         let adds = adds.filter_map(|rest| rest.split('"').next());
-/// #         return adds.map(|path| format!("users/{path}")).collect();
-/// #         #[allow(unreachable_code)]
-///         todo!("read the table")
+///         // Nothing is ever removed from this table.
+///         let log = self.log().await.join("\n");
+///         let adds = log.lines().filter_map(|action| action.strip_prefix(r#"{"add":{"path":""#));
+///         let paths = adds.filter_map(|add| add.split('"').next());
+///         paths.map(|path| format!("users/{path}")).collect()
 ///     }
 ///
 ///     async fn foreign_commit(&self) {
+///         let add = r#"{"add":{"path":"theirs","partitionValues":{},"size":1,"modificationTime":1,"dataChange":true}}"#;
 ///         let version = self.log().await.len();
-///         let commit = format!(
-///             r#"{{"add":{{"path":"theirs-{version}.parquet","partitionValues":{{}},"size":1,"modificationTime":1,"dataChange":true}}}}"#
-///         );
-///         let path = Path::from(format!("users/_delta_log/{version:020}.json"));
-///         self.0.put(&path, commit.into()).await.unwrap();
+///         let theirs = add.replace("theirs", &format!("theirs-{version}.parquet"));
+///         self.0.put(&commit(version), theirs.into()).await.unwrap();
 ///     }
 ///
 ///     async fn set_back(&self, _: &Entry) -> bool {
-///         false
+///         false // nobody restores this table
 ///     }
 /// }
 ///

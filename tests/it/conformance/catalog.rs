@@ -136,46 +136,48 @@ enum Flaw {
     StaysLocked,
 }
 
+/// Each rule, and a catalog that breaks it.
+const BROKEN: &[(&str, Flaw)] = &[
+    ("a table that is not there loads as none", Flaw::AbsentIsEmpty),
+    ("a table is created as it was asked for, without rows", Flaw::OtherTable),
+    (
+        "creating a table where there is one changes nothing",
+        Flaw::CreateOverwrites,
+    ),
+    (
+        "of creates at the same time one makes the table",
+        Flaw::LooksThenCreates,
+    ),
+    (
+        "a change whose requirements are met is made, and answered with the table as it is since",
+        Flaw::DropsProperties,
+    ),
+    (
+        "a load gives what was committed last, whoever did, whatever was loaded before",
+        Flaw::Caches,
+    ),
+    ("every change has metadata at a place of its own", Flaw::OneMetadataFile),
+    (
+        "a change one of whose requirements is not met is a conflict",
+        Flaw::RequiresNothing,
+    ),
+    ("a conflict changes nothing", Flaw::ConflictChanges),
+    (
+        "of changes at the same time that require the same snapshot one at most is made",
+        Flaw::BothWin,
+    ),
+    ("no change that was answered is lost", Flaw::LosesAnswered),
+    ("all of a change is seen, or nothing of it", Flaw::InTwoSteps),
+    ("a change of a table that is not there makes none", Flaw::MakesTheGone),
+    (
+        "a call that is dropped is made or not, and leaves a catalog that can be used",
+        Flaw::StaysLocked,
+    ),
+];
+
 #[test]
 fn each_rule_catches_a_catalog_that_breaks_it() {
-    let broken = [
-        ("a table that is not there loads as none", Flaw::AbsentIsEmpty),
-        ("a table is created as it was asked for, without rows", Flaw::OtherTable),
-        (
-            "creating a table where there is one changes nothing",
-            Flaw::CreateOverwrites,
-        ),
-        (
-            "of creates at the same time one makes the table",
-            Flaw::LooksThenCreates,
-        ),
-        (
-            "a change whose requirements are met is made, and answered with the table as it is since",
-            Flaw::DropsProperties,
-        ),
-        (
-            "a load gives what was committed last, whoever did, whatever was loaded before",
-            Flaw::Caches,
-        ),
-        ("every change has metadata at a place of its own", Flaw::OneMetadataFile),
-        (
-            "a change one of whose requirements is not met is a conflict",
-            Flaw::RequiresNothing,
-        ),
-        ("a conflict changes nothing", Flaw::ConflictChanges),
-        (
-            "of changes at the same time that require the same snapshot one at most is made",
-            Flaw::BothWin,
-        ),
-        ("no change that was answered is lost", Flaw::LosesAnswered),
-        ("all of a change is seen, or nothing of it", Flaw::InTwoSteps),
-        ("a change of a table that is not there makes none", Flaw::MakesTheGone),
-        (
-            "a call that is dropped is made or not, and leaves a catalog that can be used",
-            Flaw::StaysLocked,
-        ),
-    ];
-    catches_all(CATALOG_RULES, &broken, |flaw| {
+    catches_all(CATALOG_RULES, BROKEN, |flaw| {
         wait(conformance::catalog(|| async {
             let shared = Arc::new(Shared::default());
             let worker = || {

@@ -82,36 +82,38 @@ enum Flaw {
     LosesWhatIsDropped,
 }
 
+/// Each rule, and a source that breaks it.
+const BROKEN: &[(&str, Flaw)] = &[
+    ("every event that was put is delivered, at least once", Flaw::LosesOne),
+    (
+        "a key is given as the object has it, whatever characters it has",
+        Flaw::KeepsKeysEncoded,
+    ),
+    (
+        "an event says what was put: its kind, and size and entity tag if it says them",
+        Flaw::WrongSize,
+    ),
+    ("no event is delivered that was not put", Flaw::MakesUp),
+    (
+        "a message that is not acknowledged comes again",
+        Flaw::AcknowledgesAtOnce,
+    ),
+    (
+        "a message that was acknowledged does not come again with the next redelivery",
+        Flaw::NeverAcknowledges,
+    ),
+    (
+        "an acknowledgement of one message acknowledges no other",
+        Flaw::AcknowledgesAll,
+    ),
+    ("acknowledging twice is harmless", Flaw::FailsTheSecondTime),
+    ("acknowledging nothing is harmless", Flaw::FailsForNothing),
+    ("a call that is dropped loses nothing", Flaw::LosesWhatIsDropped),
+];
+
 #[test]
 fn each_rule_catches_a_source_that_breaks_it() {
-    let broken = [
-        ("every event that was put is delivered, at least once", Flaw::LosesOne),
-        (
-            "a key is given as the object has it, whatever characters it has",
-            Flaw::KeepsKeysEncoded,
-        ),
-        (
-            "an event says what was put: its kind, and size and entity tag if it says them",
-            Flaw::WrongSize,
-        ),
-        ("no event is delivered that was not put", Flaw::MakesUp),
-        (
-            "a message that is not acknowledged comes again",
-            Flaw::AcknowledgesAtOnce,
-        ),
-        (
-            "a message that was acknowledged does not come again with the next redelivery",
-            Flaw::NeverAcknowledges,
-        ),
-        (
-            "an acknowledgement of one message acknowledges no other",
-            Flaw::AcknowledgesAll,
-        ),
-        ("acknowledging twice is harmless", Flaw::FailsTheSecondTime),
-        ("acknowledging nothing is harmless", Flaw::FailsForNothing),
-        ("a call that is dropped loses nothing", Flaw::LosesWhatIsDropped),
-    ];
-    catches_all(EVENT_SOURCE_RULES, &broken, |flaw| {
+    catches_all(EVENT_SOURCE_RULES, BROKEN, |flaw| {
         wait(conformance::event_source(|events| async {
             queue(events, |inner| {
                 let (flaw, acked) = (*flaw, Mutex::default());

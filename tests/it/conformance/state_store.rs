@@ -26,7 +26,8 @@ fn prefix() -> Path {
 }
 
 /// Two workers' state stores over an object store.
-fn over(objects: Arc<dyn ObjectStore>, prefix: &Path, has_etags: bool) -> [Arc<dyn StateStore>; 2] {
+fn over(objects: impl ObjectStore, prefix: &Path, has_etags: bool) -> [Arc<dyn StateStore>; 2] {
+    let objects: Arc<dyn ObjectStore> = Arc::new(objects);
     [(); 2].map(|()| {
         let state = ObjectStoreStateStore::new(Arc::clone(&objects), prefix.clone());
         let state = if has_etags { state.with_etag_updates() } else { state };
@@ -53,7 +54,7 @@ fn objects_in_memory_keep_the_contract() {
     for has_etags in [false, true] {
         for prefix in [prefix(), Path::ROOT] {
             wait(conformance::state_store(|| async {
-                over(Arc::new(InMemory::new()), &prefix, has_etags)
+                over(InMemory::new(), &prefix, has_etags)
             }));
         }
     }
@@ -64,7 +65,7 @@ fn objects_keep_the_contract_while_others_act_between_any_two_requests() {
     for has_etags in [false, true] {
         wait(conformance::state_store(|| async {
             let objects = YieldingStore::new(Arc::new(InMemory::new()));
-            over(Arc::new(objects), &prefix(), has_etags)
+            over(objects, &prefix(), has_etags)
         }));
     }
 }
@@ -77,7 +78,7 @@ fn numbered_objects_on_the_local_file_system_keep_the_contract() {
         let directory = root.path().join(n.fetch_add(1, Ordering::Relaxed).to_string());
         std::fs::create_dir(&directory).unwrap();
         let files = LocalFileSystem::new_with_prefix(directory).unwrap().with_fsync(true);
-        over(Arc::new(files), &prefix(), false)
+        over(files, &prefix(), false)
     }));
 }
 
@@ -120,66 +121,68 @@ enum Flaw {
     StaysLocked,
 }
 
+/// Each rule, and a store that breaks it.
+const BROKEN: &[(&str, Flaw)] = &[
+    (
+        "a key that was never saved, or was deleted, has no value",
+        Flaw::AbsentIsEmpty,
+    ),
+    (
+        "a load gives what was saved last, and the version that the save gave",
+        Flaw::VersionsDiffer,
+    ),
+    ("a save on the newest version is saved", Flaw::UpdatesConflict),
+    (
+        "a save on another version than the newest is a conflict, also after a delete",
+        Flaw::StaleOverwrites,
+    ),
+    (
+        "a save that expects no value is a conflict where there is one",
+        Flaw::CreateOverwrites,
+    ),
+    ("a conflict changes nothing", Flaw::ConflictWrites),
+    (
+        "a delete on the newest version removes the value",
+        Flaw::DeleteDoesNothing,
+    ),
+    (
+        "a delete on another version than the newest is a conflict",
+        Flaw::StaleDeletes,
+    ),
+    ("a delete of a key without a value is a conflict", Flaw::DeletesNothing),
+    (
+        "a version differs after every write of its key, also after a delete and for equal bytes",
+        Flaw::VersionIsContent,
+    ),
+    ("every key has a value of its own", Flaw::KeysIgnoreCase),
+    (
+        "a listing shows all keys under a prefix, by whole segments, and no others",
+        Flaw::ListsByCharacters,
+    ),
+    ("a listing shows a key once", Flaw::ListsTwice),
+    ("a key that was deleted is not listed", Flaw::ListsDeleted),
+    (
+        "a value of any size up to `MAX_STATE_VALUE_BYTES` comes back as it was",
+        Flaw::CutsOff,
+    ),
+    (
+        "of saves on one version at the same time one at most is saved",
+        Flaw::ChecksThenWrites,
+    ),
+    (
+        "no save that was answered is overwritten by one that did not know of it",
+        Flaw::ReadsInTwoSteps,
+    ),
+    ("what one worker has saved the others load", Flaw::Caches),
+    (
+        "a call that is dropped is made or not, and leaves a store that can be used",
+        Flaw::StaysLocked,
+    ),
+];
+
 #[test]
 fn each_rule_catches_a_store_that_breaks_it() {
-    let broken = [
-        (
-            "a key that was never saved, or was deleted, has no value",
-            Flaw::AbsentIsEmpty,
-        ),
-        (
-            "a load gives what was saved last, and the version that the save gave",
-            Flaw::VersionsDiffer,
-        ),
-        ("a save on the newest version is saved", Flaw::UpdatesConflict),
-        (
-            "a save on another version than the newest is a conflict, also after a delete",
-            Flaw::StaleOverwrites,
-        ),
-        (
-            "a save that expects no value is a conflict where there is one",
-            Flaw::CreateOverwrites,
-        ),
-        ("a conflict changes nothing", Flaw::ConflictWrites),
-        (
-            "a delete on the newest version removes the value",
-            Flaw::DeleteDoesNothing,
-        ),
-        (
-            "a delete on another version than the newest is a conflict",
-            Flaw::StaleDeletes,
-        ),
-        ("a delete of a key without a value is a conflict", Flaw::DeletesNothing),
-        (
-            "a version differs after every write of its key, also after a delete and for equal bytes",
-            Flaw::VersionIsContent,
-        ),
-        ("every key has a value of its own", Flaw::KeysIgnoreCase),
-        (
-            "a listing shows all keys under a prefix, by whole segments, and no others",
-            Flaw::ListsByCharacters,
-        ),
-        ("a listing shows a key once", Flaw::ListsTwice),
-        ("a key that was deleted is not listed", Flaw::ListsDeleted),
-        (
-            "a value of any size up to `MAX_STATE_VALUE_BYTES` comes back as it was",
-            Flaw::CutsOff,
-        ),
-        (
-            "of saves on one version at the same time one at most is saved",
-            Flaw::ChecksThenWrites,
-        ),
-        (
-            "no save that was answered is overwritten by one that did not know of it",
-            Flaw::ReadsInTwoSteps,
-        ),
-        ("what one worker has saved the others load", Flaw::Caches),
-        (
-            "a call that is dropped is made or not, and leaves a store that can be used",
-            Flaw::StaysLocked,
-        ),
-    ];
-    catches_all(STATE_STORE_RULES, &broken, |flaw| {
+    catches_all(STATE_STORE_RULES, BROKEN, |flaw| {
         wait(conformance::state_store(|| async {
             let inner = Arc::new(MemoryStateStore::new());
             [(); 2].map(|()| Arc::new(Broken::new(*flaw, &inner)) as Arc<dyn StateStore>)

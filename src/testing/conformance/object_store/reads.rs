@@ -14,7 +14,8 @@ pub(super) const SIZED: &str = "get, head and list give the size of an object, a
 pub(super) const DATED: &str = "an object says when it was written, and no later one was written long before";
 pub(super) const RANGES: &str =
     "a range gives the bytes that were asked for, the place that they have, and the size of all";
-pub(super) const SUFFIXES: &str = "a suffix gives the last bytes, all of them where there are fewer";
+pub(super) const SUFFIXES: &str =
+    "a suffix gives the last bytes, all of them where there are fewer, or is `NotSupported`";
 pub(super) const BEYOND: &str = "a range beyond the end gives what is there, or an error where nothing is";
 pub(super) const IF_MATCH: &str = "a read with `if_match` of another tag than the object's is a `Precondition`";
 
@@ -85,7 +86,11 @@ pub(super) async fn ranges(store: &dyn ObjectStore) {
     };
     for (rule, asked, expected) in cases {
         let options = GetOptions::new().with_range(Some(asked.clone()));
-        let got = done(rule, store.get_opts(&at, options).await);
+        let answer = store.get_opts(&at, options).await;
+        if rule == SUFFIXES && answer.as_ref().is_err_and(is_not_supported) {
+            continue;
+        }
+        let got = done(rule, answer);
         let says = (got.range.clone(), got.meta.size);
         let bytes = done(rule, got.bytes().await);
         let is_it = bytes == slice(&expected) && says == (expected.clone(), size);
@@ -118,6 +123,12 @@ pub(super) async fn conditions(store: &dyn ObjectStore) {
         (Some(GetRange::Suffix(2)), false),
         (None, true),
     ];
+    let suffix = read(None, Some(GetRange::Suffix(2)), false).await;
+    let lacks_suffixes = suffix.is_err_and(|error| is_not_supported(&error));
+    let forms: Vec<_> = forms
+        .into_iter()
+        .filter(|(range, _)| !(lacks_suffixes && matches!(range, Some(GetRange::Suffix(_)))))
+        .collect();
     for (range, is_head) in forms.clone() {
         done(IF_MATCH, read(old.clone(), range, is_head).await);
     }
@@ -128,6 +139,14 @@ pub(super) async fn conditions(store: &dyn ObjectStore) {
         keep(IF_MATCH, matches!(answer, Err(StoreError::Precondition { .. })), answer);
         done(IF_MATCH, read(new.clone(), range, is_head).await);
     }
+}
+
+/// Azure says so of ranges from the end; they are read by the size then.
+fn is_not_supported(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::NotSupported { .. } | StoreError::NotImplemented { .. }
+    )
 }
 
 /// Some stores quote tags in one of their answers only.

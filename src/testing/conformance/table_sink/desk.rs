@@ -79,7 +79,7 @@ pub(super) async fn files(layout: &TableLayout, lane: LaneId, seq: u64, attempt:
     };
     let bytes = written().unwrap_or_else(|e| broken(rule, e));
     let put = source.put(&at, bytes.into()).await;
-    put.map(drop).unwrap_or_else(|e| broken(rule, e));
+    put.unwrap_or_else(|e| broken(rule, e));
     let mut files = Vec::new();
     for part in ["a", "b"] {
         let footer = read_footer(source.as_ref(), &at, None).await;

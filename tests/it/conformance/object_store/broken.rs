@@ -184,7 +184,7 @@ impl ObjectStore for Broken {
                 PutResult {
                     e_tag,
                     version: None,
-                    extensions: Default::default(),
+                    extensions: firnline::object_store::Extensions::default(),
                 }
             }
             put => put?,
