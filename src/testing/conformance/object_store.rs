@@ -17,7 +17,7 @@ use object_store::{Error as StoreError, GetOptions, ObjectMeta, ObjectStore, Obj
 
 use super::{broken, keep};
 
-/// What [`object_store`] asks of an [`ObjectStore`]: it panics with one of these.
+/// What [`object_store()`] asks of an [`ObjectStore`]: it panics with one of these.
 pub const OBJECT_STORE_RULES: &[&str] = &[
     writes::READ,
     writes::REPLACED,
