@@ -86,7 +86,8 @@ pub trait EventSource: fmt::Debug + Send + Sync + 'static {
     /// `Unavailable` to be tried again.
     async fn next_batch(&self) -> Result<Option<EventBatch>>;
 
-    /// Acknowledges messages. Called only after the state that reflects them has been saved.
+    /// Acknowledges messages, and no others. Called only after the state that reflects them has been saved, perhaps
+    /// again for the same messages, or for none.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
+use object_store::{Error as StoreError, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 
 use super::error::SourceError;
 use crate::error::{Error, ErrorKind};
@@ -48,6 +48,13 @@ pub(super) async fn fetch_tail(
         .with_if_match(if_match.map(ETag::raw))
         .with_range(Some(GetRange::Suffix(length)));
     let result = match store.get_opts(location, options).await {
+        // Azure has no ranges from the end.
+        Err(StoreError::NotSupported { .. } | StoreError::NotImplemented { .. }) => {
+            sized_tail(store, location, if_match, length).await
+        }
+        result => result,
+    };
+    let result = match result {
         Ok(result) => result,
         Err(error) => return Err(tail_failed(store, location, if_match, error).await),
     };
@@ -61,6 +68,21 @@ pub(super) async fn fetch_tail(
         return Err(SourceError::Unavailable(Error::new(ErrorKind::Unavailable, detail)));
     }
     Ok((meta, extent))
+}
+
+/// The same with two requests: the size first, then a range of that content.
+async fn sized_tail(
+    store: &dyn ObjectStore,
+    location: &Path,
+    if_match: Option<&ETag>,
+    length: u64,
+) -> object_store::Result<GetResult> {
+    let head = GetOptions::new().with_if_match(if_match.map(ETag::raw)).with_head(true);
+    let meta = store.get_opts(location, head).await?.meta;
+    let options = GetOptions::new()
+        .with_if_match(meta.e_tag)
+        .with_range(Some(meta.size.saturating_sub(length)..meta.size));
+    store.get_opts(location, options).await
 }
 
 /// The bytes of `ranges`, coalesced, from content with the entity tag `planned` only.

@@ -38,7 +38,8 @@ pub(crate) use places::TablePlaces;
 ///
 /// The table's own log is the only truth about what is in it. Every entry of a lane carries a [`Marker`]
 /// in the table's metadata, written in the same atomic change as the data. A sink may be called by several
-/// workers at once, some of which may have slept for days.
+/// workers at once, some of which may have slept for days. A sink of a host's own is tried with
+/// `testing::conformance::table_sink`.
 #[async_trait]
 pub trait TableSink: fmt::Debug + Send + Sync + 'static {
     /// The columns that a file with the schema `source` has once it is in a table of this format: the same

@@ -10,14 +10,16 @@ use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    CopyOptions, Error as StoreError, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
 /// How a store differs from S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
+    /// There are no ranges from the end of an object.
+    Azure,
     /// An object that has been written is missing in the next two listings of the store.
     EventualList,
     /// There is no conditional update, as on the local file system.
@@ -109,6 +111,11 @@ impl ObjectStore for ProfileStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.profile == Profile::Azure && matches!(options.range, Some(GetRange::Suffix(_))) {
+            return Err(StoreError::NotSupported {
+                source: "suffix range requests".into(),
+            });
+        }
         self.inner.get_opts(location, options).await
     }
 

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::state::{DeleteOutcome, SaveOutcome, StateKey, StateStore, StateVersion, StoredState};
 
 /// Ready at the second poll.
-async fn give_way() {
+pub(super) async fn give_way() {
     let mut gave = false;
     poll_fn(|context| {
         if std::mem::replace(&mut gave, true) {

@@ -20,15 +20,16 @@
 )]
 
 mod compactor;
+mod conformance;
 mod delta;
-mod events;
+
 mod faults;
 mod iceberg;
 mod layering;
 mod merge;
 mod no_runtime;
 mod simulation;
-mod state;
+
 mod state_faults;
 mod state_races;
 mod status;

@@ -188,11 +188,25 @@ impl FileSystemCatalog {
         Ok((now.and_then(|meta| meta.e_tag) == Some(etag)).then_some(table))
     }
 
-    /// Creates a version if it is absent.
-    async fn publish(&self, version: u64, metadata: &TableMetadata) -> Result<Option<CatalogTable>> {
+    /// Whether the table that a change was made for is still there: that of a table which was dropped would be its only
+    /// metadata, and name manifests that are gone.
+    async fn is_there(&self, base: Option<&CatalogTable>) -> Result<bool> {
+        let Some(base) = base else { return Ok(true) };
+        let path = self.files.root().path_of(&base.metadata_location)?;
+        Ok(self.files.head(&path).await?.is_some())
+    }
+
+    /// Creates a version if it is absent, of a table that is there.
+    async fn publish(
+        &self,
+        version: u64,
+        base: Option<&CatalogTable>,
+        metadata: &TableMetadata,
+    ) -> Result<Option<CatalogTable>> {
         self.probe().await?;
         let path = self.path(version);
-        if !self.others(version).await?.is_empty() {
+        let (others, is_there) = try_join(self.others(version), self.is_there(base)).await?;
+        if !others.is_empty() || !is_there {
             return Ok(None);
         }
         let bytes = Bytes::from(metadata.encode()?);
@@ -294,7 +308,7 @@ impl Catalog for FileSystemCatalog {
 
     async fn create(&self, table: NewTable) -> Result<()> {
         let metadata = TableMetadata::create(table)?;
-        self.publish(1, &metadata).await.map(|_| ())
+        self.publish(1, None, &metadata).await.map(|_| ())
     }
 
     async fn commit(&self, change: &CatalogChange) -> Result<CatalogOutcome> {
@@ -309,7 +323,8 @@ impl Catalog for FileSystemCatalog {
                 base.metadata_location
             ))
         })?;
-        let published = self.publish(version.saturating_add(1), &change.apply()?).await?;
+        let next = version.saturating_add(1);
+        let published = self.publish(next, Some(base), &change.apply()?).await?;
         Ok(published.map_or(CatalogOutcome::Conflict, CatalogOutcome::Committed))
     }
 }

@@ -23,7 +23,8 @@ use crate::time::Timestamp;
 /// One table in its catalog.
 ///
 /// [`FileSystemCatalog`] needs nothing but the table's object store, [`PointerCatalog`] keeps the place of the current
-/// metadata in a value of the host's, [`RestCatalog`] asks a server.
+/// metadata in a value of the host's, [`RestCatalog`] asks a server. Workers have a catalog each; others are tried with
+/// `testing::conformance::catalog`.
 #[async_trait]
 pub trait Catalog: fmt::Debug + Send + Sync + 'static {
     /// The table as it is now, `None` if there is none.
@@ -40,7 +41,7 @@ pub trait Catalog: fmt::Debug + Send + Sync + 'static {
     /// None proves that nothing was created: [`load`](Self::load) tells.
     async fn create(&self, table: NewTable) -> Result<()>;
 
-    /// Changes the table in one step, if all that is required is true of it.
+    /// Changes the table in one step, if all that is required is true of it. A table that is gone is not made again.
     ///
     /// # Errors
     ///

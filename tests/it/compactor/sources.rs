@@ -45,6 +45,23 @@ fn beside_good_ones(bytes: Vec<u8>) -> (Vec<(String, String)>, Vec<(u64, u64, us
     (set_aside, commits(&reports), voids(&reports))
 }
 
+#[cfg(feature = "testing")]
+#[test]
+fn a_bucket_without_ranges_from_the_end_is_read_by_the_sizes_of_its_files() {
+    use firnline::testing::{Profile, ProfileStore};
+
+    let mut world = World::new();
+    world.bucket = Arc::new(ProfileStore::new(Arc::clone(&world.bucket), Profile::Azure));
+    let mut compactor = world.open(at(END));
+    let (_, rows) = two_good(&world, &mut compactor);
+    let empty = put(&world.bucket, &bad_key(), Vec::new());
+    assert_eq!(tell(&mut compactor, &[empty], at(END)), [Ok(EventOutcome::Recorded)]);
+    let reports = work_until(&mut compactor, at(END), at(END + 10 * MINUTE));
+    assert_eq!(errors(&reports), Vec::<String>::new());
+    assert_eq!(world.table_rows("users"), rows);
+    assert_eq!(quarantine(&compactor, at(END)), [(bad_key(), "corrupt".to_owned())]);
+}
+
 fn corrupt_without_void(bytes: Vec<u8>) {
     let (set_aside, commits, voids) = beside_good_ones(bytes);
     assert_eq!(set_aside, [(bad_key(), "corrupt".to_owned())]);

@@ -8,6 +8,6 @@ mod nanoseconds;
 mod partitions;
 mod pointer;
 mod refusals;
-mod rest;
+pub(crate) mod rest;
 mod support;
 mod versions;

@@ -1,6 +1,6 @@
 //! Whole runs over a REST catalog that fails at any of its calls: every row is in the table once.
 
-mod server;
+pub(crate) mod server;
 
 use std::sync::Arc;
 

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use firnline::iceberg::{Catalog, CatalogChange, CatalogOutcome, CatalogTable, FileSystemCatalog, TableUpdate};
-use firnline::object_store::PutMode;
+use firnline::object_store::path::Path;
+use firnline::object_store::{ObjectStoreExt, PutMode};
 use firnline::testing::{FaultStore, Faults, OperationKind};
 use firnline::{ErrorKind, Timestamp};
 use flate2::Compression;
@@ -140,7 +141,7 @@ fn a_version_made_twice_long_ago_is_in_nobodys_way() {
 }
 
 #[test]
-fn looking_for_other_spellings_costs_six_heads_a_commit() {
+fn looking_for_other_spellings_costs_six_heads_a_commit_and_for_its_base_one() {
     block_on(async {
         let faults = Faults::none();
         let store: Store = Arc::new(FaultStore::new(memory(), "tables", &faults));
@@ -161,7 +162,23 @@ fn looking_for_other_spellings_costs_six_heads_a_commit() {
         ));
         let kinds: Vec<OperationKind> = faults.log()[before..].iter().map(|operation| operation.kind).collect();
         let (head, create, put) = (OperationKind::Head, OperationKind::PutCreate, OperationKind::Put);
-        assert_eq!(kinds, [head, head, head, head, head, head, create, head, head, put]);
+        assert_eq!(
+            kinds,
+            [head, head, head, head, head, head, head, create, head, head, put]
+        );
+    });
+}
+
+#[test]
+fn a_table_that_is_dropped_before_a_commit_is_not_made_again() {
+    block_on(async {
+        let store = memory();
+        put(&store, PLAIN, metadata().to_string()).await;
+        let catalog = catalog(&store);
+        let base = load(&catalog).await;
+        store.delete(&Path::from(PLAIN)).await.unwrap();
+        assert_eq!(set_ours(&catalog, base).await.unwrap(), CatalogOutcome::Conflict);
+        assert_eq!(catalog.load().await.unwrap(), None);
     });
 }
 

@@ -177,7 +177,7 @@ fn commit(
     true
 }
 
-pub(super) fn take_out(store: &Store, namespace: &str, how: TakeOut, keep: &[Path]) {
+pub(crate) fn take_out(store: &Store, namespace: &str, how: TakeOut, keep: &[Path]) {
     let operation = match how {
         TakeOut::Restore => r#""operation":"RESTORE","operationParameters":{"version":"0"}"#,
         TakeOut::Overwrite => r#""operation":"WRITE","operationParameters":{"mode":"Overwrite"}"#,

@@ -168,7 +168,8 @@ pub(super) fn files_at(store: &Store, namespace: &str, metadata: &Path) -> Vec<P
     )
 }
 
-fn live(store: &Store, namespace: &str, metadata: &Value) -> Vec<Path> {
+/// The data files of a table with these metadata.
+pub(crate) fn live(store: &Store, namespace: &str, metadata: &Value) -> Vec<Path> {
     let Some(snapshot) = current(metadata) else {
         return Vec::new();
     };

@@ -63,7 +63,7 @@ impl Fault {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Server {
+pub(crate) struct Server {
     reassigns: bool,
     refuses: Option<String>,
     strikes: Option<(usize, Fault)>,
