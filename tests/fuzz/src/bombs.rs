@@ -1,0 +1,1 @@
+//! Files that claim or unfold to far more than they are.
