@@ -59,6 +59,8 @@ pub(super) struct SliceReader {
     reading: Reading,
     decoders: Decoders,
     watch: Arc<Watch>,
+    /// Pages that were opened for the rows so far, by leaf column.
+    passed: Vec<usize>,
     /// The columns, where parts of them carry metadata, without these.
     stripped: Option<SchemaRef>,
 }
@@ -81,7 +83,7 @@ impl SliceReader {
         // The decoder allocates by its batch size, whatever there is to read.
         let rows = reading.piece.slice.rows.len().saturating_sub(reading.skip);
         reading.batch_rows = reading.batch_rows.min(rows).max(1);
-        let (decoders, watch) = reading.decoders()?;
+        let (decoders, watch) = reading.decoders(Vec::new())?;
         let schema = decoders.rows.schema();
         let plain = strip_metadata(&schema);
         let is_plain = plain
@@ -93,8 +95,16 @@ impl SliceReader {
             reading,
             decoders,
             watch,
+            passed: Vec::new(),
             stripped: (!is_plain).then_some(plain),
         })
+    }
+
+    /// Goes on with other rows at a time.
+    pub(super) fn set_batch_rows(&mut self, rows: usize) -> Result<(), QuarantineReason> {
+        self.reading.batch_rows = rows.max(1);
+        (self.decoders, self.watch) = self.reading.decoders(self.passed.clone())?;
+        Ok(())
     }
 
     /// The next rows, `None` after the last. Must not be called again after an error.
@@ -103,6 +113,7 @@ impl SliceReader {
             return Ok(None);
         };
         self.reading.skip += rows.num_rows();
+        self.passed = self.watch.opened();
         if let Some(nanos) = &mut self.decoders.nanos {
             let nanos = next(nanos)?.ok_or_else(|| QuarantineReason::corrupt("columns of different lengths"))?;
             for (field, nanos) in nanos.schema().fields().iter().zip(nanos.columns()) {
@@ -132,23 +143,24 @@ impl SliceReader {
             if self.reading.batch_rows == 1 {
                 return Err(too_large("bytes of a row", wide, self.watch.limit()));
             }
-            self.reading.batch_rows = (self.reading.batch_rows / NARROWER).max(1);
-            (self.decoders, self.watch) = self.reading.decoders()?;
+            self.set_batch_rows(self.reading.batch_rows / NARROWER)?;
         }
     }
 }
 
 impl Reading {
-    fn decoders(&self) -> Result<(Decoders, Arc<Watch>), QuarantineReason> {
+    fn decoders(&self, passed: Vec<usize>) -> Result<(Decoders, Arc<Watch>), QuarantineReason> {
         let arrow = &self.piece.arrow;
-        let watch = Watch::new(WIDE_BATCH_BYTES.max(self.allotment / 2), self.batch_rows);
+        let leaves = arrow.parquet_schema().num_columns();
+        let limit = WIDE_BATCH_BYTES.max(self.allotment / 2);
+        let watch = Watch::new(limit, self.batch_rows, leaves, passed);
         let nanos = match with_int96(arrow.parquet_schema(), &self.columns) {
             Some(columns) => {
                 let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
                 let arrow = ArrowReaderMetadata::try_new(Arc::clone(arrow.metadata()), options);
                 let arrow = arrow.map_err(QuarantineReason::corrupt)?;
                 // The same pages are watched for the other times.
-                let unwatched = Watch::new(u64::MAX, self.batch_rows);
+                let unwatched = Watch::new(u64::MAX, self.batch_rows, leaves, Vec::new());
                 Some(Box::new(self.decoder(&arrow, columns, &unwatched)?))
             }
             None => None,

@@ -25,8 +25,8 @@ pub(super) async fn count_nans(
     rows: usize,
 ) -> Result<Option<u64>, QuarantineReason> {
     let opened = guarded("a chunk broke the decoder", || {
-        let watch = Watch::new(u64::MAX, STEP_ROWS);
-        let pages = WatchedPages::new(&Arc::new(bytes), &chunk, rows, None, &watch)?;
+        let watch = Watch::new(u64::MAX, STEP_ROWS, 1, Vec::new());
+        let pages = WatchedPages::new(&Arc::new(bytes), (0, &chunk), rows, None, &watch)?;
         let pages: Box<dyn PageReader> = Box::new(pages);
         Ok::<_, ParquetError>(get_column_reader(chunk.column_descr_ptr(), pages))
     });

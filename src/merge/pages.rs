@@ -187,7 +187,7 @@ pub(super) struct PageHeader {
     pub(super) compressed: u64,
     pub(super) uncompressed: u64,
     values: u64,
-    is_dictionary: bool,
+    pub(super) is_dictionary: bool,
 }
 
 /// Types of pages (parquet-format, `PageType`). Nobody writes the one between: pages of an index.

@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(walk(&bytes, 6).unwrap(), expected[..2]);
         let endless = [1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1];
         assert_eq!(walk(&endless, 100).unwrap(), [(1, 100)]);
-        assert!(walk(&[40, 3, 0, 0], 8).is_err());
+        assert!(walk(&[40, 3, 0, 0, 0, 0, 0], 8).is_err());
         assert_eq!(walk(&[], 8).unwrap(), []);
     }
 

@@ -11,7 +11,7 @@ mod places;
 mod shape;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parquet::arrow::arrow_reader::RowGroups;
 use parquet::column::page::{PageIterator, PageReader};
@@ -38,10 +38,15 @@ pub(super) struct Watch {
     widest: AtomicU64,
     /// What the rows of a batch would have come to, once that was too much.
     exceeded: AtomicU64,
+    /// Pages opened so far, by leaf column.
+    opened: Vec<AtomicUsize>,
+    /// Pages that other decoders have opened for rows before; to pass over lists takes opening them again.
+    passed: Vec<usize>,
 }
 
 impl Watch {
-    pub(super) fn new(limit: u64, rows: usize) -> Arc<Self> {
+    /// For batches of so many rows, of so many leaf columns, after pages that have been `passed`.
+    pub(super) fn new(limit: u64, rows: usize, leaves: usize, passed: Vec<usize>) -> Arc<Self> {
         Arc::new(Self {
             limit,
             rows: rows as u64,
@@ -49,7 +54,14 @@ impl Watch {
             used: AtomicU64::new(0),
             widest: AtomicU64::new(0),
             exceeded: AtomicU64::new(0),
+            opened: std::iter::repeat_with(AtomicUsize::default).take(leaves).collect(),
+            passed,
         })
+    }
+
+    /// Pages opened so far, by leaf column.
+    pub(super) fn opened(&self) -> Vec<usize> {
+        self.opened.iter().map(|pages| pages.load(Ordering::Relaxed)).collect()
     }
 
     pub(super) fn limit(&self) -> u64 {
@@ -103,7 +115,7 @@ impl Watched {
         let index = self.metadata.page_index_for_row_group(self.group);
         let places = index.offset_index(leaf).filter(|_| self.by_index);
         let places = places.map(|index| index.page_locations().clone());
-        let pages = WatchedPages::new(&self.bytes, chunk, self.num_rows(), places, &self.watch)?;
+        let pages = WatchedPages::new(&self.bytes, (leaf, chunk), self.num_rows(), places, &self.watch)?;
         Ok(Box::new(pages))
     }
 }

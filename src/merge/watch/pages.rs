@@ -21,6 +21,9 @@ use crate::merge::budget::to_usize;
 use crate::merge::decode::Extents;
 use crate::merge::pages::PageHeader;
 
+/// Most lengths in a page: the decoder keeps them all.
+const MAX_LENGTHS: u64 = 4 << 20;
+
 /// The pages of a column chunk, each looked at before it is handed on.
 pub(in crate::merge) struct WatchedPages {
     pages: SerializedPageReader<Extents>,
@@ -34,6 +37,9 @@ pub(in crate::merge) struct WatchedPages {
     /// The longest of them.
     longest: u64,
     watch: Arc<Watch>,
+    leaf: usize,
+    /// Number of the next data page.
+    next: usize,
     /// What this column has put into [`Watch::widest`].
     widest: u64,
     /// The batch in which the last page was opened, and what it unfolds to.
@@ -43,7 +49,7 @@ pub(in crate::merge) struct WatchedPages {
 impl WatchedPages {
     pub(in crate::merge) fn new(
         bytes: &Arc<Extents>,
-        chunk: &ColumnChunkMetaData,
+        (leaf, chunk): (usize, &ColumnChunkMetaData),
         rows: usize,
         places: Option<Vec<PageLocation>>,
         watch: &Arc<Watch>,
@@ -64,6 +70,8 @@ impl WatchedPages {
             dictionary: Vec::new(),
             longest: 0,
             watch: Arc::clone(watch),
+            leaf,
+            next: 0,
             widest: 0,
             opened: (0, 0),
         })
@@ -111,13 +119,13 @@ impl WatchedPages {
         let mut unfolded = buf.len() as u64;
         let mut widest = 0;
         match encoding {
-            Encoding::DELTA_LENGTH_BYTE_ARRAY => check_delta(values, count)?,
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => check_delta(values, count.min(MAX_LENGTHS))?,
             Encoding::DELTA_BYTE_ARRAY => {
                 let mut prefixes = Vec::new();
-                let end = walk_delta(values, count, |length| prefixes.push(length))?;
+                let end = walk_delta(values, count.min(MAX_LENGTHS), |length| prefixes.push(length))?;
                 let mut prefixes = prefixes.into_iter();
                 let (mut all, suffixes) = (0, values.get(end..).unwrap_or_default());
-                walk_delta(suffixes, count, |suffix| {
+                walk_delta(suffixes, count.min(MAX_LENGTHS), |suffix| {
                     let prefix = prefixes.next().unwrap_or(0);
                     let length = natural(prefix).saturating_add(natural(suffix));
                     all += length;
@@ -165,19 +173,29 @@ impl WatchedPages {
 
     /// A page is opened that unfolds to so many bytes, with values of up to `widest`.
     fn open(&mut self, unfolded: u64, widest: u64) -> Result<()> {
-        let batch = self.watch.batch.load(Ordering::Relaxed);
+        let watch = &self.watch;
+        self.next += 1;
+        if let Some(opened) = watch.opened.get(self.leaf) {
+            opened.store(self.next, Ordering::Relaxed);
+        }
+        // Values of lists are many to a row; what they unfold to is known of the page as a whole.
+        let is_list = self.shape.is_list();
+        let widest = if is_list { 0 } else { widest };
+        let before = std::mem::replace(&mut self.widest, widest);
+        watch.widest.fetch_add(widest, Ordering::Relaxed);
+        watch.widest.fetch_sub(before, Ordering::Relaxed);
+        if watch.passed.get(self.leaf).is_some_and(|passed| self.next <= *passed) {
+            return watch.check();
+        }
+        let batch = watch.batch.load(Ordering::Relaxed);
         let (opened, bytes) = std::mem::replace(&mut self.opened, (batch, unfolded));
         if opened == batch {
             // The page before was opened and used up by the same rows.
-            self.watch.used.fetch_add(bytes, Ordering::Relaxed);
+            watch.used.fetch_add(bytes, Ordering::Relaxed);
         }
-        // Values of lists are many to a row; what they unfold to is known of the page as a whole.
-        let widest = if self.shape.is_list() { 0 } else { widest };
-        let before = std::mem::replace(&mut self.widest, widest);
-        self.watch.widest.fetch_add(widest, Ordering::Relaxed);
-        self.watch.widest.fetch_sub(before, Ordering::Relaxed);
-        if self.shape.is_list() && unfolded > self.watch.limit {
-            self.watch.used.fetch_add(unfolded, Ordering::Relaxed);
+        if is_list && unfolded > watch.limit {
+            // All of it may be of one row.
+            watch.used.fetch_add(unfolded, Ordering::Relaxed);
         }
         self.watch.check()
     }
@@ -213,7 +231,9 @@ impl PageReader for WatchedPages {
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        self.places.next(&self.bytes)?;
+        if self.places.skip(&self.bytes)? {
+            self.next += 1;
+        }
         self.pages.skip_next_page()
     }
 

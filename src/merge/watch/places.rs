@@ -17,8 +17,11 @@ use crate::merge::pages::{PageHeader, header};
 pub(super) enum Places {
     /// Each begins where the one before ends.
     InARow(Range<u64>),
-    /// As an offset index says.
-    Told(VecDeque<Range<u64>>),
+    /// As an offset index says, the dictionary first where there is one.
+    Told {
+        dictionary: Option<Range<u64>>,
+        pages: VecDeque<Range<u64>>,
+    },
 }
 
 /// The header of a page, and where the rest of the page lies.
@@ -38,8 +41,10 @@ impl Places {
             start..start.saturating_add(natural(i64::from(page.compressed_page_size)))
         };
         let first = told.first().map_or(start, |page| natural(page.offset));
-        let dictionary = (first != start).then_some(start..first);
-        Self::Told(dictionary.into_iter().chain(told.iter().map(range)).collect())
+        Self::Told {
+            dictionary: (first != start).then_some(start..first),
+            pages: told.iter().map(range).collect(),
+        }
     }
 
     /// The next page; `None` after the last.
@@ -47,7 +52,7 @@ impl Places {
         let place = match self {
             Self::InARow(rest) if rest.is_empty() => return Ok(None),
             Self::InARow(rest) => rest.clone(),
-            Self::Told(places) => match places.pop_front() {
+            Self::Told { dictionary, pages } => match dictionary.take().or_else(|| pages.pop_front()) {
                 Some(place) => place,
                 None => return Ok(None),
             },
@@ -68,5 +73,15 @@ impl Places {
             header,
             body: start..end,
         }))
+    }
+
+    /// Passes over the next page; whether that is one of data. Where an index says where pages are, those that are
+    /// passed over may not be at hand.
+    pub(super) fn skip(&mut self, bytes: &Extents) -> Result<bool> {
+        if let Self::Told { dictionary, pages } = self {
+            return Ok(dictionary.take().is_none() && pages.pop_front().is_some());
+        }
+        let place = self.next(bytes)?;
+        Ok(place.is_some_and(|place| !place.header.is_dictionary))
     }
 }
