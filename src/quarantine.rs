@@ -6,6 +6,9 @@ use crate::naming::BadName;
 use crate::printable::printable;
 use crate::time::Timestamp;
 
+/// Longest text of a reason that is remembered.
+const MAX_TEXT_BYTES: usize = 1 << 10;
+
 /// The typed reason for which a source is in quarantine: kept in the bucket, listed in the status, never
 /// skipped in silence. An operator releases or discards it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -152,5 +155,61 @@ impl QuarantineReason {
         Self::Corrupt {
             detail: detail.to_string(),
         }
+    }
+
+    /// The same with no text longer than it needs to be understood: names and values are the writer's, of any length,
+    /// and what is remembered has little room.
+    pub(crate) fn shortened(mut self) -> Self {
+        for text in self.texts() {
+            if text.len() > MAX_TEXT_BYTES {
+                let end = (0..=MAX_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end));
+                text.truncate(end.unwrap_or(0));
+                text.push_str(" ...");
+            }
+        }
+        self
+    }
+
+    /// What comes from a file or a store.
+    fn texts(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::Corrupt { detail } | Self::NoPartition { detail } | Self::Unreadable { detail, .. } => vec![detail],
+            Self::LossyValue {
+                column,
+                value,
+                data_type,
+            } => vec![column, value, data_type],
+            Self::SchemaDrift {
+                column,
+                found,
+                expected,
+                rule,
+            } => vec![column, found, expected, rule],
+            Self::UnsupportedType { column, data_type } => vec![column, data_type],
+            Self::BelowBoundary { .. }
+            | Self::CodecUnavailable { .. }
+            | Self::Encrypted
+            | Self::Malformed { .. }
+            | Self::Replaced { .. }
+            | Self::TableRootOverlap { .. }
+            | Self::TooLarge { .. }
+            | Self::Unsorted { .. }
+            | Self::UploadedAgain { .. }
+            | Self::Vanished => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let long = QuarantineReason::corrupt(format!("{}\u{e9}{}", "x".repeat(MAX_TEXT_BYTES - 1), "y".repeat(100)));
+        let short = format!("{} ...", "x".repeat(MAX_TEXT_BYTES - 1));
+        assert_eq!(long.shortened(), QuarantineReason::corrupt(short));
+        let told = QuarantineReason::corrupt("as it is");
+        assert_eq!(told.clone().shortened(), told);
     }
 }

@@ -256,7 +256,11 @@ impl LaneWork {
             }
         }
         bad.sort_by_key(|bad| bad.index);
-        Ok(Merged::Void(bad))
+        let shortened = bad.into_iter().map(|BadSource { index, reason }| BadSource {
+            index,
+            reason: reason.shortened(),
+        });
+        Ok(Merged::Void(shortened.collect()))
     }
 
     /// A source that the store does not answer for: waited for, until it alone has been unreadable for too long.

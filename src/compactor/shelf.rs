@@ -50,7 +50,7 @@ impl ShelfEntry {
             name: Some(file.name.clone()),
             size: file.size,
             etag: file.etag.clone(),
-            reason,
+            reason: reason.shortened(),
             since: now,
             retry_at: unreadable.then(|| now + UNREADABLE_REST_MS),
             discarded: false,

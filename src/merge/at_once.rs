@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat;
 use parquet::arrow::ProjectionMask;
 
-use super::decode::{Piece, build_columns};
+use super::decode::{Piece, Reading, SliceReader};
 use super::error::MergeError;
 use super::fetch::Extent;
 use super::input::Plan;
@@ -96,7 +96,15 @@ async fn decode_columns(slice: &Whole, roots: Range<usize>, decoded: &AtomicU64)
     } = slice;
     let expected = piece.slice.rows.len();
     let mask = ProjectionMask::roots(piece.arrow.parquet_schema(), roots.clone());
-    let mut reader = build_columns(piece, 0, STEP_ROWS, extents, *size, mask)?;
+    let mut reader = SliceReader::open(Reading {
+        piece: piece.clone(),
+        extents: Arc::clone(extents),
+        size: *size,
+        columns: mask,
+        skip: 0,
+        batch_rows: STEP_ROWS,
+        allotment: *limit,
+    })?;
     let mut parts: Vec<RecordBatch> = Vec::new();
     let mut rows = 0;
     while let Some(part) = reader.read()? {

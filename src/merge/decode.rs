@@ -9,17 +9,18 @@ use arrow::array::{RecordBatch, RecordBatchOptions, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use bytes::buf::{Buf, Reader};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use parquet::arrow::arrow_reader::RowGroups;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection};
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::SchemaDescriptor;
 
 use super::fetch::Extent;
+use super::footer::too_large;
 use super::slices::Slice;
+use super::watch::{Watch, Watched};
 use crate::quarantine::QuarantineReason;
 use crate::schema::{arrow_schema, check_exact, int96_leaves, strip_array, strip_metadata};
 
@@ -31,13 +32,43 @@ pub(super) struct Piece {
     pub(super) slice: Slice,
 }
 
+/// What a batch may unfold to beside what was told of it, where the allotment is small.
+const WIDE_BATCH_BYTES: u64 = 48 << 20;
+/// So many times fewer rows are decoded at once where they are wider than told.
+const NARROWER: usize = 8;
+
+/// What is decoded of a slice, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub(super) piece: Piece,
+    pub(super) extents: Arc<Vec<Extent>>,
+    /// Of the file.
+    pub(super) size: u64,
+    /// Leaf columns.
+    pub(super) columns: ProjectionMask,
+    /// Rows of the slice that are passed over.
+    pub(super) skip: usize,
+    /// Rows that are decoded at once.
+    pub(super) batch_rows: usize,
+    /// What whoever reads may hold.
+    pub(super) allotment: u64,
+}
+
 /// The decoder, which has no `Debug`.
 pub(super) struct SliceReader {
+    reading: Reading,
+    decoders: Decoders,
+    watch: Arc<Watch>,
+    /// Pages that were opened for the rows so far, by leaf column.
+    passed: Vec<usize>,
+    /// The columns, where parts of them carry metadata, without these.
+    stripped: Option<SchemaRef>,
+}
+
+struct Decoders {
     rows: ParquetRecordBatchReader,
     /// Columns with times of 96 bits once more, to the nanosecond.
     nanos: Option<Box<ParquetRecordBatchReader>>,
-    /// The columns, where parts of them carry metadata, without these.
-    stripped: Option<SchemaRef>,
 }
 
 impl std::fmt::Debug for SliceReader {
@@ -47,12 +78,43 @@ impl std::fmt::Debug for SliceReader {
 }
 
 impl SliceReader {
+    /// The decoder of what is to be read.
+    pub(super) fn open(mut reading: Reading) -> Result<Self, QuarantineReason> {
+        // The decoder allocates by its batch size, whatever there is to read.
+        let rows = reading.piece.slice.rows.len().saturating_sub(reading.skip);
+        reading.batch_rows = reading.batch_rows.min(rows).max(1);
+        let (decoders, watch) = reading.decoders(Vec::new())?;
+        let schema = decoders.rows.schema();
+        let plain = strip_metadata(&schema);
+        let is_plain = plain
+            .fields()
+            .iter()
+            .zip(schema.fields())
+            .all(|(a, b)| a.data_type() == b.data_type());
+        Ok(Self {
+            reading,
+            decoders,
+            watch,
+            passed: Vec::new(),
+            stripped: (!is_plain).then_some(plain),
+        })
+    }
+
+    /// Goes on with other rows at a time.
+    pub(super) fn set_batch_rows(&mut self, rows: usize) -> Result<(), QuarantineReason> {
+        self.reading.batch_rows = rows.max(1);
+        (self.decoders, self.watch) = self.reading.decoders(self.passed.clone())?;
+        Ok(())
+    }
+
     /// The next rows, `None` after the last. Must not be called again after an error.
     pub(super) fn read(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
-        let Some(rows) = next(&mut self.rows)? else {
+        let Some(rows) = self.next_rows()? else {
             return Ok(None);
         };
-        if let Some(nanos) = &mut self.nanos {
+        self.reading.skip += rows.num_rows();
+        self.passed = self.watch.opened();
+        if let Some(nanos) = &mut self.decoders.nanos {
             let nanos = next(nanos)?.ok_or_else(|| QuarantineReason::corrupt("columns of different lengths"))?;
             for (field, nanos) in nanos.schema().fields().iter().zip(nanos.columns()) {
                 let name = field.name();
@@ -68,6 +130,69 @@ impl SliceReader {
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let rows = columns.and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options));
         rows.map(Some).map_err(QuarantineReason::corrupt)
+    }
+
+    /// As many rows as do not come to more bytes than they may.
+    fn next_rows(&mut self) -> Result<Option<RecordBatch>, QuarantineReason> {
+        loop {
+            self.watch.next_batch();
+            let read = next(&mut self.decoders.rows);
+            let Some(wide) = self.watch.exceeded() else {
+                return read;
+            };
+            if self.reading.batch_rows == 1 {
+                return Err(too_large("bytes of a row", wide, self.watch.limit()));
+            }
+            self.set_batch_rows(self.reading.batch_rows / NARROWER)?;
+        }
+    }
+}
+
+impl Reading {
+    fn decoders(&self, passed: Vec<usize>) -> Result<(Decoders, Arc<Watch>), QuarantineReason> {
+        let arrow = &self.piece.arrow;
+        let leaves = arrow.parquet_schema().num_columns();
+        let limit = WIDE_BATCH_BYTES.max(self.allotment / 2);
+        let watch = Watch::new(limit, self.batch_rows, leaves, passed);
+        let nanos = match with_int96(arrow.parquet_schema(), &self.columns) {
+            Some(columns) => {
+                let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+                let arrow = ArrowReaderMetadata::try_new(Arc::clone(arrow.metadata()), options);
+                let arrow = arrow.map_err(QuarantineReason::corrupt)?;
+                // The same pages are watched for the other times.
+                let unwatched = Watch::new(u64::MAX, self.batch_rows, leaves, Vec::new());
+                Some(Box::new(self.decoder(&arrow, columns, &unwatched)?))
+            }
+            None => None,
+        };
+        let rows = self.decoder(arrow, self.columns.clone(), &watch)?;
+        Ok((Decoders { rows, nanos }, watch))
+    }
+
+    fn decoder(
+        &self,
+        arrow: &ArrowReaderMetadata,
+        columns: ProjectionMask,
+        watch: &Arc<Watch>,
+    ) -> Result<ParquetRecordBatchReader, QuarantineReason> {
+        let slice = &self.piece.slice;
+        let rows = slice.rows.start.saturating_add(self.skip)..slice.rows.end;
+        let group = Watched {
+            metadata: Arc::clone(arrow.metadata()),
+            group: self.piece.group,
+            bytes: Arc::new(Extents::new(&self.extents, self.size)),
+            by_index: slice.columns.iter().any(|column| column.pages.is_some()),
+            watch: Arc::clone(watch),
+        };
+        let total = group.num_rows();
+        let selection =
+            (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
+        let reader = guarded("a row group broke the decoder", || {
+            let fields = arrow.schema().fields();
+            let levels = parquet_to_arrow_field_levels(arrow.parquet_schema(), columns, Some(fields))?;
+            ParquetRecordBatchReader::try_new_with_row_groups(&levels, &group, self.batch_rows, selection)
+        });
+        reader?.map_err(QuarantineReason::corrupt)
     }
 }
 
@@ -92,74 +217,6 @@ pub(super) fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowRead
 /// Parsers and decoders assert what only a broken file breaks; such a panic is one more way to be corrupt.
 pub(super) fn guarded<T>(what: &str, work: impl FnOnce() -> T) -> Result<T, QuarantineReason> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| QuarantineReason::corrupt(what))
-}
-
-/// The decoder of the rows of a slice from the row `skip` on, of all columns.
-pub(super) fn build(
-    piece: &Piece,
-    skip: usize,
-    batch_rows: usize,
-    extents: &Arc<Vec<Extent>>,
-    size: u64,
-) -> Result<SliceReader, QuarantineReason> {
-    build_columns(piece, skip, batch_rows, extents, size, ProjectionMask::all())
-}
-
-/// As [`build`], of some columns.
-pub(super) fn build_columns(
-    piece: &Piece,
-    skip: usize,
-    batch_rows: usize,
-    extents: &Arc<Vec<Extent>>,
-    size: u64,
-    columns: ProjectionMask,
-) -> Result<SliceReader, QuarantineReason> {
-    let total = piece
-        .arrow
-        .metadata()
-        .row_groups()
-        .get(piece.group)
-        .map_or(0, RowGroupMetaData::num_rows);
-    let rows = piece.slice.rows.start.saturating_add(skip)..piece.slice.rows.end;
-    let total = usize::try_from(total).unwrap_or(0);
-    // The decoder allocates by its batch size, whatever there is to read.
-    let batch_rows = batch_rows.min(rows.len()).max(1);
-    let selection = (rows != (0..total)).then(|| RowSelection::from_consecutive_ranges(std::iter::once(rows), total));
-    let reader = |metadata: ArrowReaderMetadata, columns| {
-        let reader = guarded("a row group broke the decoder", || {
-            let source = Extents::new(extents, size);
-            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata)
-                .with_row_groups(vec![piece.group])
-                .with_batch_size(batch_rows)
-                .with_projection(columns);
-            match selection.clone() {
-                Some(selection) => builder.with_row_selection(selection).build(),
-                None => builder.build(),
-            }
-        });
-        reader?.map_err(QuarantineReason::corrupt)
-    };
-    let nanos = match with_int96(piece.arrow.parquet_schema(), &columns) {
-        Some(columns) => {
-            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-            let metadata = ArrowReaderMetadata::try_new(Arc::clone(piece.arrow.metadata()), options);
-            Some(Box::new(reader(metadata.map_err(QuarantineReason::corrupt)?, columns)?))
-        }
-        None => None,
-    };
-    let rows = reader(piece.arrow.clone(), columns)?;
-    let schema = rows.schema();
-    let plain = strip_metadata(&schema);
-    let is_plain = plain
-        .fields()
-        .iter()
-        .zip(schema.fields())
-        .all(|(a, b)| a.data_type() == b.data_type());
-    Ok(SliceReader {
-        rows,
-        nanos,
-        stripped: (!is_plain).then_some(plain),
-    })
 }
 
 /// Those of the `columns` at the top that have times of 96 bits.

@@ -7,11 +7,11 @@ use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader}
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::statistics::{Statistics, ValueStatistics};
 
 use super::decode::{Extents, guarded};
 use super::step::yield_now;
+use super::watch::{Watch, WatchedPages};
 use crate::quarantine::QuarantineReason;
 
 /// Rows that are read at a time.
@@ -25,7 +25,8 @@ pub(super) async fn count_nans(
     rows: usize,
 ) -> Result<Option<u64>, QuarantineReason> {
     let opened = guarded("a chunk broke the decoder", || {
-        let pages = SerializedPageReader::new(Arc::new(bytes), &chunk, rows, None)?;
+        let watch = Watch::new(u64::MAX, STEP_ROWS, 1, Vec::new());
+        let pages = WatchedPages::new(&Arc::new(bytes), (0, &chunk), rows, None, &watch)?;
         let pages: Box<dyn PageReader> = Box::new(pages);
         Ok::<_, ParquetError>(get_column_reader(chunk.column_descr_ptr(), pages))
     });

@@ -6,13 +6,15 @@ use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use parquet::basic::Compression;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::basic::{Compression, Type as PhysicalType};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, KeyValue, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 
 use super::decode::guarded;
 use super::error::SourceError;
 use super::fetch::{Extent, fetch_ranges, fetch_tail, no_etag};
-use super::thrift::{LIST, Malformed, STRUCT, Walker};
+use super::thrift::{BINARY, LIST, Malformed, STRUCT, Walker};
 use crate::ids::Sha256Digest;
 use crate::naming::ETag;
 use crate::quarantine::QuarantineReason;
@@ -28,8 +30,12 @@ const MAX_SCHEMA_DEPTH: u64 = 64;
 const MAX_SCHEMA_NODES: u64 = 20_000;
 /// Most row groups: Parquet's ordinals are 16 bits wide.
 const MAX_ROW_GROUPS: u64 = 32_767;
-/// Most column chunks, each of which takes some hundred bytes of memory.
-const MAX_COLUMN_CHUNKS: u64 = 200_000;
+/// Most memory that a footer takes once it is parsed, by what it lists; read, it takes up to twice its length beside.
+const MAX_PARSED_BYTES: u64 = 40 << 20;
+/// About what a node of the schema takes, as Parquet and as Arrow have it.
+const NODE_BYTES: u64 = 512;
+/// Longest value of a fixed length: each null of such a column takes as much.
+const MAX_FIXED_BYTES: u64 = 1 << 20;
 /// Most rows per byte of a file: even one run of a constant is denser only by intent.
 const MAX_ROWS_PER_BYTE: u64 = 1 << 16;
 /// Length and magic after the footer.
@@ -101,7 +107,8 @@ pub async fn read_footer(
     if footer_start < tail.start {
         let range = footer_start..tail.start;
         let head = fetch_ranges(store, location, &etag, std::slice::from_ref(&range)).await?;
-        let mut bytes: Vec<u8> = Vec::new();
+        let length = usize::try_from(meta.size - footer_start).unwrap_or(0);
+        let mut bytes: Vec<u8> = Vec::with_capacity(length);
         for extent in head {
             bytes.extend_from_slice(&extent.bytes);
         }
@@ -167,7 +174,8 @@ fn parse(footer: &[u8], footer_start: u64) -> Result<ParquetMetaData, Quarantine
 /// Checks counts and nesting on the bytes, before anything is allocated by them.
 fn check_shape(thrift: &[u8]) -> Result<(), QuarantineReason> {
     let mut shape = Shape::default();
-    Walker::new(thrift)
+    let mut walker = Walker::new(thrift);
+    walker
         .fields(|walker, id, kind| match (id, kind) {
             (2, LIST) => walk_schema(walker, &mut shape).map(|()| true),
             (4, LIST) => walk_row_groups(walker, &mut shape).map(|()| true),
@@ -185,7 +193,11 @@ fn check_shape(thrift: &[u8]) -> Result<(), QuarantineReason> {
         ("schema depth", shape.depth, MAX_SCHEMA_DEPTH),
         ("schema nodes", shape.nodes, MAX_SCHEMA_NODES),
         ("row groups", shape.row_groups, MAX_ROW_GROUPS),
-        ("column chunks", shape.chunks, MAX_COLUMN_CHUNKS),
+        (
+            "bytes of a parsed footer",
+            shape.parsed(thrift.len(), walker.skipped()),
+            MAX_PARSED_BYTES,
+        ),
     ] {
         if value > limit {
             return Err(too_large(what, value, limit));
@@ -200,7 +212,27 @@ struct Shape {
     nodes: u64,
     row_groups: u64,
     chunks: u64,
+    /// Bytes of the paths of all leaves: each has the names of all that it lies in.
+    paths: u64,
+    /// Elements of other lists in row groups.
+    elements: u64,
     encrypted: bool,
+}
+
+impl Shape {
+    /// About how many bytes a footer of `length` bytes takes once it is parsed, which has so many elements in lists
+    /// that are no schema and no row groups.
+    fn parsed(&self, length: usize, elements: u64) -> u64 {
+        let size = |count: u64, bytes: usize| count.saturating_mul(bytes as u64);
+        // Texts and statistics, as they are.
+        (length as u64)
+            .saturating_add(self.paths)
+            .saturating_add(self.nodes.saturating_mul(NODE_BYTES))
+            .saturating_add(size(self.row_groups, size_of::<RowGroupMetaData>()))
+            .saturating_add(size(self.chunks, size_of::<ColumnChunkMetaData>()))
+            .saturating_add(size(self.elements, size_of::<i64>()))
+            .saturating_add(size(elements.saturating_sub(self.elements), size_of::<KeyValue>()))
+    }
 }
 
 fn walk_schema(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Malformed> {
@@ -209,25 +241,33 @@ fn walk_schema(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Malform
         return Err(Malformed::Unknown);
     }
     shape.nodes = count as u64;
-    // Children still to come, per level.
-    let mut open: Vec<u64> = Vec::new();
+    // Children still to come, and the bytes of the path, per level.
+    let mut open: Vec<(u64, u64)> = Vec::new();
     for _ in 0..count {
-        let mut children = 0;
-        walker.fields(|walker, id, kind| {
-            if id == 5 {
-                children = u64::try_from(walker.int(kind)?).map_err(|_| Malformed::Unknown)?;
+        let (mut children, mut name) = (0, size_of::<String>());
+        walker.fields(|walker, id, kind| match (id, kind) {
+            (4, BINARY) => {
+                name += walker.binary()?;
+                Ok(true)
             }
-            Ok(id == 5)
+            (5, _) => {
+                children = u64::try_from(walker.int(kind)?).map_err(|_| Malformed::Unknown)?;
+                Ok(true)
+            }
+            _ => Ok(false),
         })?;
-        if let Some(left) = open.last_mut() {
+        let path = open.last().map_or(0, |(_, path)| *path).saturating_add(name as u64);
+        if let Some((left, _)) = open.last_mut() {
             *left = left.saturating_sub(1);
         }
         if children > 0 {
-            open.push(children);
+            open.push((children, path));
             // The root is no level of nesting.
             shape.depth = shape.depth.max(open.len() as u64 - 1);
+        } else {
+            shape.paths = shape.paths.saturating_add(path);
         }
-        while open.last() == Some(&0) {
+        while open.last().is_some_and(|(left, _)| *left == 0) {
             open.pop();
         }
         // Walking on would only use memory; the cap is reported by the caller.
@@ -244,6 +284,7 @@ fn walk_row_groups(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Mal
         return Err(Malformed::Unknown);
     }
     shape.row_groups = count as u64;
+    let before = walker.skipped();
     for _ in 0..count {
         walker.fields(|walker, id, kind| {
             if (id, kind) != (1, LIST) {
@@ -264,6 +305,7 @@ fn walk_row_groups(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Mal
             Ok(true)
         })?;
     }
+    shape.elements = walker.skipped() - before;
     Ok(())
 }
 
@@ -276,11 +318,17 @@ fn check_claims(metadata: &ParquetMetaData, footer_start: u64) -> Result<(), Qua
     if rows > limit {
         return Err(too_large("rows for its bytes", rows, limit));
     }
-    let leaves = metadata.file_metadata().schema_descr().num_columns();
+    let columns = metadata.file_metadata().schema_descr().columns();
+    for column in columns {
+        let length = u64::try_from(column.type_length()).unwrap_or(0);
+        if column.physical_type() == PhysicalType::FIXED_LEN_BYTE_ARRAY && length > MAX_FIXED_BYTES {
+            return Err(too_large("bytes of a fixed length", length, MAX_FIXED_BYTES));
+        }
+    }
     let (mut sum, mut bytes) = (0_u64, 0_u64);
     for group in metadata.row_groups() {
         sum = sum.saturating_add(natural(group.num_rows())?);
-        if group.num_columns() != leaves {
+        if group.num_columns() != columns.len() {
             return Err(corrupt("a row group lacks columns"));
         }
         for chunk in group.columns() {
@@ -342,8 +390,7 @@ pub(super) fn too_large(what: &str, value: u64, limit: u64) -> QuarantineReason 
 
 #[cfg(test)]
 mod tests {
-    use parquet::basic::Type as PhysicalType;
-    use parquet::file::metadata::{ColumnChunkMetaData, FileMetaData, RowGroupMetaData};
+    use parquet::file::metadata::FileMetaData;
     use parquet::schema::types::{SchemaDescriptor, Type};
 
     use super::*;
@@ -381,6 +428,28 @@ mod tests {
         let refused = |what, value, limit| Err(too_large(what, value, limit));
         assert_eq!(check_shape(&thrift(&deep(66), 0)), refused("schema depth", 65, 64));
         assert_eq!(check_shape(&thrift(&deep(15_000), 0)), refused("schema depth", 65, 64));
+        // A long name of a group, which the paths of all its leaves repeat.
+        let mut named = vec![0x29, 0xfc, 0xe9, 0x07, 0x48, 0x80, 0x80, 0x04];
+        named.extend([b'a'; 1 << 16]);
+        named.extend([0x15, 0xd0, 0x0f, 0]);
+        named.extend([0; 1000]);
+        named.push(0);
+        let Err(QuarantineReason::TooLarge { what, value, .. }) = check_shape(&named) else {
+            panic!("{:?}", check_shape(&named));
+        };
+        assert!(
+            what == "bytes of a parsed footer" && value > 1000 << 16,
+            "{what} {value}"
+        );
+        // Key-value pairs that are none, each a byte here and 48 in memory.
+        let mut pairs = vec![0x59, 0xfc, 0x80, 0x80, 0x80, 0x01];
+        pairs.extend(vec![0; 2 << 20]);
+        pairs.push(0);
+        let refused_pairs = check_shape(&pairs);
+        assert!(
+            matches!(refused_pairs, Err(QuarantineReason::TooLarge { .. })),
+            "{refused_pairs:?}"
+        );
         assert_eq!(
             check_shape(&thrift(&vec![0; 20_001], 0)),
             refused("schema nodes", 20_001, 20_000)

@@ -71,6 +71,7 @@ mod streaming;
 mod thrift;
 mod turns;
 mod upload;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};

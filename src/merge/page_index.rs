@@ -11,9 +11,16 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
 use super::decode::{arrow_metadata, find, guarded};
 use super::error::SourceError;
-use super::fetch::fetch_ranges;
+use super::fetch::{Extent, fetch_ranges};
+use super::footer::too_large;
 use super::input::Input;
+use super::thrift::{LIST, Malformed, Walker};
 use crate::quarantine::QuarantineReason;
+
+/// Most bytes of the page indexes of a row group.
+const MAX_INDEX_BYTES: u64 = 16 << 20;
+/// Bytes that the place of a page takes at least: three numbers and the end.
+const LEAST_PLACE_BYTES: usize = 7;
 
 /// The offset index of a row group, in metadata of their own that have only this row group.
 pub(super) async fn read_page_index(
@@ -54,7 +61,12 @@ pub(super) async fn read_page_indexes(
                     let detail = format!("the page index lies outside the file. end=`{}`", range.end);
                     return Err(QuarantineReason::corrupt(detail).into());
                 }
+                let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+                if bytes > MAX_INDEX_BYTES {
+                    return Err(too_large("page index bytes", bytes, MAX_INDEX_BYTES).into());
+                }
                 let extents = fetch_ranges(&*input.store, &footer.location, &footer.etag, &ranges).await?;
+                check_shape(group, &extents)?;
                 let data = ranges
                     .iter()
                     .map(|range| find(&extents, range))
@@ -64,4 +76,27 @@ pub(super) async fn read_page_indexes(
             }
         }
     }
+}
+
+/// Checks the lists of page indexes on the bytes: the parser allocates by the lengths that they claim.
+fn check_shape(group: &RowGroupMetaData, extents: &[Extent]) -> Result<(), QuarantineReason> {
+    let malformed = |e: Malformed| QuarantineReason::corrupt(format!("page index {e}"));
+    for chunk in group.columns() {
+        let columns = chunk.column_index_range().and_then(|range| find(extents, &range));
+        if let Some(bytes) = columns {
+            Walker::new(&bytes).fields(|_, _, _| Ok(false)).map_err(malformed)?;
+        }
+        let offsets = chunk.offset_index_range().and_then(|range| find(extents, &range));
+        if let Some(bytes) = offsets {
+            let walked = Walker::new(&bytes).fields(|walker, id, kind| {
+                let mut places = walker.clone();
+                if (id, kind) == (1, LIST) && places.list()?.0 > bytes.len() / LEAST_PLACE_BYTES {
+                    return Err(Malformed::EndsEarly);
+                }
+                Ok(false)
+            });
+            walked.map_err(malformed)?;
+        }
+    }
+    Ok(())
 }

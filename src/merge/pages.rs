@@ -1,11 +1,9 @@
 //! What the page headers of a column chunk claim, before anything is decompressed.
 //!
 //! What a page may inflate to is bounded by these claims for Snappy, Zstandard and raw LZ4, whose decoders fill a
-//! buffer of the claimed size. The decoders of gzip, Brotli and framed LZ4 go on to the end of their input, and only
-//! then the page is found to be longer than claimed, and its source corrupt. A page made for the purpose can so take
-//! memory beyond the budget for a moment: up to about 1,000 times its compressed bytes with gzip, 255 times with LZ4,
-//! and far more with Brotli. Whoever does not trust the writers leaves the features `gzip`, `lz4` and `brotli` out;
-//! such sources are then set aside unread.
+//! buffer of the claimed size, and for the other codecs too: see `watch`, which also looks at what is in the pages.
+
+use std::ops::Range;
 
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
@@ -20,6 +18,8 @@ use crate::quarantine::QuarantineReason;
 
 /// Most values in a page of a list: all of them may belong to one row, which is decoded at once.
 const MAX_LIST_PAGE_VALUES: u64 = 4 << 20;
+/// Most bytes that these may take where all are of one width; a null takes as much as any.
+const MAX_LIST_PAGE_BYTES: u64 = 64 << 20;
 
 /// What decoding a slice takes, by the claims of its pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +45,14 @@ pub(super) fn measure(slice: &Slice, extents: &[Extent]) -> Result<Measured, Qua
         let mut sizes = PageSizes::default();
         for range in &column.ranges {
             let bytes = find(extents, range);
-            sizes.add(&bytes.ok_or_else(|| QuarantineReason::corrupt("a column chunk out of reach"))?)?;
+            let bytes = bytes.ok_or_else(|| QuarantineReason::corrupt("a column chunk out of reach"))?;
+            sizes.add(&bytes, range.start)?;
         }
+        // Pages are read where the index says: elsewhere, their headers might claim anything.
+        if column.pages.as_ref().is_some_and(|told| *told != sizes.pages) {
+            return Err(contradiction());
+        }
+        let widest_list = sizes.most_values.saturating_mul(column.width.unwrap_or(1));
         match column.values {
             // Also keeps an offset index from pairing values with other rows.
             Some(values) if values != sizes.values => {
@@ -56,6 +62,9 @@ pub(super) fn measure(slice: &Slice, extents: &[Extent]) -> Result<Measured, Qua
             }
             None if sizes.most_values > MAX_LIST_PAGE_VALUES => {
                 return Err(too_large("values in a page", sizes.most_values, MAX_LIST_PAGE_VALUES));
+            }
+            None if widest_list > MAX_LIST_PAGE_BYTES => {
+                return Err(too_large("bytes of a list", widest_list, MAX_LIST_PAGE_BYTES));
             }
             _ => {}
         }
@@ -76,15 +85,17 @@ pub(super) fn check_offset_index(
     index: &OffsetIndexMetaData,
     rows: u64,
 ) -> Result<(), QuarantineReason> {
-    let contradiction = || QuarantineReason::corrupt("the offset index contradicts the pages");
     let mut pages = index.page_locations().iter().peekable();
     let (mut rest, mut values) = (bytes, 0_u64);
     while !rest.is_empty() {
         let offset = chunk.byte_range().0 + (bytes.len() - rest.len()) as u64;
         let page = header(rest).map_err(|e| QuarantineReason::corrupt(format!("page header {e}")))?;
         let body = usize::try_from(page.compressed).ok();
-        let length = body.and_then(|body| page.header.checked_add(body));
+        let length = body.and_then(|body| page.length.checked_add(body));
         rest = length.and_then(|length| rest.get(length..)).ok_or_else(contradiction)?;
+        if page.uncompressed > natural(chunk.uncompressed_size()) {
+            return Err(QuarantineReason::corrupt("a page claims more than its column chunk"));
+        }
         if page.is_dictionary {
             continue;
         }
@@ -105,8 +116,12 @@ pub(super) fn check_offset_index(
     if is_whole { Ok(()) } else { Err(contradiction()) }
 }
 
+fn contradiction() -> QuarantineReason {
+    QuarantineReason::corrupt("the offset index contradicts the pages")
+}
+
 /// Sizes of the pages of (a part of) a column chunk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct PageSizes {
     /// Dictionary page, uncompressed.
     dictionary: u64,
@@ -120,6 +135,8 @@ struct PageSizes {
     most_values: u64,
     /// Values of all data pages, nulls included.
     values: u64,
+    /// Where the data pages are.
+    pages: Vec<Range<u64>>,
 }
 
 impl PageSizes {
@@ -135,14 +152,15 @@ impl PageSizes {
         plain.max(dictionary)
     }
 
-    /// Adds the pages whose headers and bodies fill `bytes`.
-    fn add(&mut self, bytes: &[u8]) -> Result<(), QuarantineReason> {
+    /// Adds the pages whose headers and bodies fill `bytes`, which lie at `start`.
+    fn add(&mut self, bytes: &[u8], start: u64) -> Result<(), QuarantineReason> {
         let mut rest = bytes;
         while !rest.is_empty() {
+            let at = start.saturating_add((bytes.len() - rest.len()) as u64);
             let page = header(rest).map_err(|e| QuarantineReason::corrupt(format!("page header {e}")))?;
             rest = usize::try_from(page.compressed)
                 .ok()
-                .and_then(|body| page.header.checked_add(body))
+                .and_then(|body| page.length.checked_add(body))
                 .and_then(|length| rest.get(length..))
                 .ok_or_else(|| QuarantineReason::corrupt("a page is longer than its column chunk"))?;
             if page.is_dictionary {
@@ -153,29 +171,43 @@ impl PageSizes {
                 self.data = self.data.saturating_add(page.uncompressed);
                 self.most_values = self.most_values.max(page.values);
                 self.values = self.values.saturating_add(page.values);
+                let end = start.saturating_add((bytes.len() - rest.len()) as u64);
+                self.pages.push(at..end);
             }
         }
         Ok(())
     }
 }
 
+/// What a page says of itself.
 #[derive(Debug, Default)]
-struct Page {
-    /// Length of the header itself.
-    header: usize,
-    compressed: u64,
-    uncompressed: u64,
+pub(super) struct PageHeader {
+    /// Of the header itself.
+    pub(super) length: usize,
+    pub(super) compressed: u64,
+    pub(super) uncompressed: u64,
     values: u64,
-    is_dictionary: bool,
+    pub(super) is_dictionary: bool,
 }
 
+/// Types of pages (parquet-format, `PageType`). Nobody writes the one between: pages of an index.
+const DATA_PAGE: i64 = 0;
+const DICTIONARY_PAGE: i64 = 2;
+const DATA_PAGE_V2: i64 = 3;
+
 /// Reads a `PageHeader` (parquet-format, `parquet.thrift`).
-fn header(bytes: &[u8]) -> Result<Page, Malformed> {
-    let mut page = Page::default();
+pub(super) fn header(bytes: &[u8]) -> Result<PageHeader, Malformed> {
+    let mut page = PageHeader::default();
     let mut walker = Walker::new(bytes);
     walker.fields(|walker, id, kind| {
         match (id, kind) {
-            (1, _) => page.is_dictionary = walker.int(kind)? == 2,
+            (1, _) => {
+                page.is_dictionary = match walker.int(kind)? {
+                    DATA_PAGE | DATA_PAGE_V2 => false,
+                    DICTIONARY_PAGE => true,
+                    _ => return Err(Malformed::Unknown),
+                }
+            }
             (2, _) => page.uncompressed = count(walker, kind)?,
             (3, _) => page.compressed = count(walker, kind)?,
             // The headers of data pages, dictionary pages and data pages of version 2 begin with their count.
@@ -189,7 +221,7 @@ fn header(bytes: &[u8]) -> Result<Page, Malformed> {
         }
         Ok(true)
     })?;
-    page.header = walker.position();
+    page.length = walker.position();
     Ok(page)
 }
 
@@ -219,11 +251,13 @@ mod tests {
         let (start, length) = metadata.row_group(0).column(0).byte_range();
         let (start, length) = (usize::try_from(start).unwrap(), usize::try_from(length).unwrap());
         let mut sizes = PageSizes::default();
-        sizes.add(&file[start..start + length]).unwrap();
+        sizes.add(&file[start..start + length], 0).unwrap();
         assert_eq!(sizes.dictionary_values, 10);
         assert_eq!(sizes.dictionary, 10 * (4 + 7));
         assert_eq!(sizes.values, 1000);
-        let short = PageSizes::default().add(&file[start..start + length - 1]).unwrap_err();
+        let short = PageSizes::default()
+            .add(&file[start..start + length - 1], 0)
+            .unwrap_err();
         assert_eq!(
             short,
             QuarantineReason::corrupt("a page is longer than its column chunk")

@@ -30,6 +30,8 @@ pub(super) struct Slice {
 pub(super) struct ColumnSlice {
     /// The dictionary if there is one, then the pages.
     pub(super) ranges: Vec<Range<u64>>,
+    /// Where an offset index says that the data pages are, if they are read by it.
+    pub(super) pages: Option<Vec<Range<u64>>>,
     /// How many values the pages must hold; `None` for lists, whose rows have any number of them.
     pub(super) values: Option<u64>,
     /// Bytes of a decoded value, where all are alike.
@@ -46,6 +48,7 @@ impl Slice {
             let whole = start..start.saturating_add(length);
             ColumnSlice {
                 ranges: vec![whole],
+                pages: None,
                 values: is_flat(chunk).then_some(natural(group.num_rows())),
                 width: fixed_width(chunk),
                 decoder: decoder_bytes(chunk.compression()),
@@ -348,6 +351,7 @@ impl Column {
         };
         ColumnSlice {
             ranges,
+            pages: Some(pages.iter().map(|page| page.bytes.clone()).collect()),
             values,
             width: self.width,
             decoder: self.decoder,

@@ -9,6 +9,8 @@ const MAX_DEPTH: u32 = 32;
 pub(super) struct Walker<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Elements of lists that were skipped.
+    skipped: u64,
 }
 
 /// Not Thrift, or not what was expected.
@@ -26,6 +28,7 @@ type Result<T> = std::result::Result<T, Malformed>;
 
 /// Type of a field or an element, as the compact protocol numbers them.
 pub(super) type Kind = u8;
+pub(super) const BINARY: Kind = 8;
 pub(super) const LIST: Kind = 9;
 pub(super) const STRUCT: Kind = 12;
 const I8: Kind = 3;
@@ -33,12 +36,21 @@ const I64: Kind = 6;
 
 impl<'a> Walker<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self {
+            bytes,
+            at: 0,
+            skipped: 0,
+        }
     }
 
     /// Bytes walked.
     pub(super) fn position(&self) -> usize {
         self.at
+    }
+
+    /// Elements of all lists that were skipped: what parses them allocates for each.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// Calls `visit` for each field of the struct that starts here, up to and with its end. What `visit` answers
@@ -80,6 +92,13 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// Passes over the text that starts here; how long it is.
+    pub(super) fn binary(&mut self) -> Result<usize> {
+        let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Unknown)?;
+        self.advance(length)?;
+        Ok(length)
+    }
+
     fn field(&mut self, last: i16) -> Result<Option<(i16, Kind)>> {
         let head = self.byte()?;
         let kind = head & 0x0f;
@@ -101,12 +120,10 @@ impl<'a> Walker<'a> {
             I8 => self.advance(1),
             4..=I64 => self.varint().map(|_| ()),
             7 => self.advance(8),
-            8 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Unknown)?;
-                self.advance(length)
-            }
+            BINARY => self.binary().map(|_| ()),
             LIST | 10 => {
                 let (count, element) = self.list()?;
+                self.skipped += count as u64;
                 (0..count).try_for_each(|_| self.skip_element(element, depth))
             }
             11 => {

@@ -42,6 +42,14 @@ impl Decoder {
         Ok(decoded)
     }
 
+    /// Goes on with other rows at a time. Not while it goes ahead.
+    pub(super) fn set_batch_rows(&mut self, rows: usize) -> Result<Result<(), QuarantineReason>, MergeError> {
+        match &mut self.0 {
+            Place::Here(reader) => Ok(reader.set_batch_rows(rows)),
+            Place::Away(..) | Place::Lost => Err(MergeError::internal("a decoder that is not at hand")),
+        }
+    }
+
     /// Starts to decode the next rows, which are expected to be as many bytes as `held`.
     pub(super) fn go_ahead(&mut self, spawner: &Spawner, held: Held) -> Result<(), MergeError> {
         if held.bytes() < TASK_BYTES {

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use parquet::arrow::ProjectionMask;
 use parquet::file::metadata::ParquetMetaData;
 
-use crate::merge::decode::{Piece, SliceReader, arrow_metadata, build_columns};
+use crate::merge::decode::{Piece, Reading, SliceReader, arrow_metadata};
 use crate::merge::error::{MergeError, SourceError};
 use crate::merge::fetch::Extent;
 use crate::merge::input::{Input, Plan};
@@ -108,7 +108,15 @@ impl KeyReader {
             rows: piece.slice.rows.len() as u64,
             caster: Caster::new(&source, &Arc::new(target))?,
             places: places.collect(),
-            reader: build_columns(&piece, 0, batch_rows, extents, input.footer.size, mask)?,
+            reader: SliceReader::open(Reading {
+                piece,
+                extents: Arc::clone(extents),
+                size: input.footer.size,
+                columns: mask,
+                skip: 0,
+                batch_rows,
+                allotment: 0,
+            })?,
         })
     }
 

@@ -15,7 +15,7 @@ use self::file::File;
 use self::key_check::KeyCheck;
 use super::batch::{Batch, with_ordinal};
 use super::budget::{Held, fetch_limit, to_usize};
-use super::decode::{Piece, arrow_metadata, build};
+use super::decode::{Piece, arrow_metadata};
 use super::error::{MergeError, SourceError};
 use super::fetch::Extent;
 use super::input::{Input, Origin, Plan};
@@ -178,7 +178,7 @@ impl InputReader {
     async fn decode(&mut self) -> Result<Option<RecordBatch>, MergeError> {
         let index = self.origin.index;
         let at = |reason: QuarantineReason| SourceError::from(reason).at(index);
-        let (Some(open), Some(file)) = (&mut self.open, &self.file) else {
+        let Some(open) = &mut self.open else {
             return Ok(None);
         };
         let (piece, decoder, done, batch_rows) = match open {
@@ -213,8 +213,7 @@ impl InputReader {
             // Wider rows than the pages told: go on with fewer at a time.
             let rows = (*batch_rows as u64).saturating_mul(wanted) / bytes.max(1);
             *batch_rows = to_usize(rows).max(1);
-            let reader = build(piece, *done, *batch_rows, &self.extents, file.input.footer.size);
-            *decoder = Decoder::new(reader.map_err(at)?);
+            decoder.set_batch_rows(*batch_rows)?.map_err(at)?;
         }
         if let Some(spawner) = &self.plan.spawner {
             decoder.go_ahead(spawner, self.plan.memory.hold(bytes))?;

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use parquet::arrow::ProjectionMask;
+
 use super::decoder::Decoder;
 use super::file::whole_file;
 use super::{BATCH_SHARE, InputReader, OpenSlice, bytes_of};
 use crate::merge::at_once::{Whole, beyond, decode_at_once};
 use crate::merge::batch::MAX_BATCH_ROWS;
 use crate::merge::budget::{allotment_for, fetch_limit, to_usize};
-use crate::merge::decode::{Piece, build, find};
+use crate::merge::decode::{Piece, Reading, SliceReader, find};
 use crate::merge::error::{MergeError, SourceError};
 use crate::merge::fetch::{coalesced, fetch_ranges, length};
 use crate::merge::merging::Stop;
@@ -120,7 +122,15 @@ impl InputReader {
                 self.held.resize(in_batches);
                 let batch_rows =
                     to_usize(self.allotment / BATCH_SHARE / measured.row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
-                let mut decoder = Decoder::new(build(&piece, 0, batch_rows, &self.extents, footer.size)?);
+                let mut decoder = Decoder::new(SliceReader::open(Reading {
+                    piece: piece.clone(),
+                    extents: Arc::clone(&self.extents),
+                    size: footer.size,
+                    columns: ProjectionMask::all(),
+                    skip: 0,
+                    batch_rows,
+                    allotment: self.allotment,
+                })?);
                 if let Some(spawner) = &self.plan.spawner {
                     let rows = piece.slice.rows.len().min(batch_rows) as u64;
                     let bytes = measured.row_width.saturating_mul(rows);

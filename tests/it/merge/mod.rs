@@ -5,6 +5,7 @@ mod codecs;
 mod copying;
 mod faults;
 mod floats;
+mod hostile;
 mod partitions;
 mod property;
 pub(crate) mod recording;
