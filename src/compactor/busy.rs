@@ -21,16 +21,17 @@ impl Busy {
         token
     }
 
+    /// Whether the job that holds `token` is the one under way, and none that was given up before.
+    pub(crate) fn is_of(&self, token: &Arc<()>) -> bool {
+        let watched = self.0.as_ref();
+        watched.is_some_and(|watched| std::ptr::eq(watched.as_ptr(), Arc::as_ptr(token)))
+    }
+
     /// Marks the end of the job that holds `token`; a job that was given up before changes nothing.
-    pub(crate) fn finish(&mut self, token: &Arc<()>) -> bool {
-        let current = self
-            .0
-            .as_ref()
-            .is_some_and(|watched| std::ptr::eq(watched.as_ptr(), Arc::as_ptr(token)));
-        if current {
+    pub(crate) fn finish(&mut self, token: &Arc<()>) {
+        if self.is_of(token) {
             self.0 = None;
         }
-        current
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -122,8 +123,9 @@ mod tests {
         assert!(!busy.is_busy() && !busy.is_dropped());
         let token = busy.start();
         assert!(busy.is_busy() && !busy.was_dropped());
-        assert!(!busy.finish(&Arc::new(())), "another job's token");
-        assert!(busy.finish(&token));
+        busy.finish(&Arc::new(())); // another job's token
+        assert!(busy.is_busy() && busy.is_of(&token) && !busy.is_of(&Arc::new(())));
+        busy.finish(&token);
         assert!(!busy.is_busy() && !busy.is_dropped());
         drop(busy.start());
         assert!(busy.is_dropped());

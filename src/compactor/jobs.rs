@@ -333,7 +333,7 @@ impl Compactor {
                 result,
                 ..
             } => {
-                if !lane.working.finish(&token) {
+                if !lane.working.is_of(&token) {
                     // The lane was made anew meanwhile: what the old one has done was judged then.
                     return Ok(report);
                 }
@@ -341,6 +341,8 @@ impl Compactor {
                 lane.register.catch_up(*register);
                 let took_ms = now.millis_since(started_at);
                 let derived = lane.take_over(tracker, found, now, took_ms, &mut report).await;
+                // Whoever drops this future before drops the token with it, and the lane is free again.
+                lane.working.finish(&token);
                 // Only now: until then the tracker knows which files have changed since they were drafted.
                 tracker.abandoned(&namespace, None);
                 let result = result.and(derived);

@@ -4,6 +4,7 @@ mod damaged;
 mod delta_tables;
 mod doors;
 mod drift;
+mod dropped;
 mod field_ids;
 mod forgotten;
 mod grace;
