@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use firnline::arrow::array::{ArrayRef, Int32Builder, Int64Array, ListBuilder, RecordBatch, StringArray};
 use firnline::arrow::datatypes::SchemaRef;
-use firnline::object_store::ObjectStore;
 use firnline::parquet::file::properties::{WriterProperties, WriterVersion};
 use firnline::{MergeError, MergeInput, MergeOptions, QuarantineReason, SortField, SourceError, WriterId, read_footer};
 use futures::executor::block_on;
