@@ -430,9 +430,9 @@ mod tests {
         assert_eq!(check_shape(&thrift(&deep(15_000), 0)), refused("schema depth", 65, 64));
         // A long name of a group, which the paths of all its leaves repeat.
         let mut named = vec![0x29, 0xfc, 0xe9, 0x07, 0x48, 0x80, 0x80, 0x04];
-        named.extend([b'a'; 1 << 16]);
+        named.extend(vec![b'a'; 1 << 16]);
         named.extend([0x15, 0xd0, 0x0f, 0]);
-        named.extend([0; 1000]);
+        named.extend(vec![0; 1000]);
         named.push(0);
         let Err(QuarantineReason::TooLarge { what, value, .. }) = check_shape(&named) else {
             panic!("{:?}", check_shape(&named));

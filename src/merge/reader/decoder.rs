@@ -17,15 +17,15 @@ pub(super) struct Decoder(Place);
 /// Where the reader is.
 #[derive(Debug)]
 enum Place {
-    Here(SliceReader),
+    Here(Box<SliceReader>),
     /// With a task, and what its batch is expected to take.
-    Away(Task<(SliceReader, Decoded)>, Held),
+    Away(Task<(Box<SliceReader>, Decoded)>, Held),
     Lost,
 }
 
 impl Decoder {
     pub(super) fn new(reader: SliceReader) -> Self {
-        Self(Place::Here(reader))
+        Self(Place::Here(Box::new(reader)))
     }
 
     /// The next rows, `None` after the last.
