@@ -432,7 +432,7 @@ mod tests {
         let mut named = vec![0x29, 0xfc, 0xe9, 0x07, 0x48, 0x80, 0x80, 0x04];
         named.extend(vec![b'a'; 1 << 16]);
         named.extend([0x15, 0xd0, 0x0f, 0]);
-        named.extend([0; 1000]);
+        named.extend(vec![0; 1000]);
         named.push(0);
         let Err(QuarantineReason::TooLarge { what, value, .. }) = check_shape(&named) else {
             panic!("{:?}", check_shape(&named));

@@ -100,3 +100,45 @@ fn check_shape(group: &RowGroupMetaData, extents: &[Extent]) -> Result<(), Quara
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use parquet::basic::Type as PhysicalType;
+    use parquet::file::metadata::ColumnChunkMetaData;
+    use parquet::schema::types::{SchemaDescriptor, Type};
+
+    use super::*;
+
+    /// What is said of the indexes of a chunk that are these bytes.
+    fn checked(offsets: &[u8], columns: &[u8]) -> Result<(), QuarantineReason> {
+        let leaf = Type::primitive_type_builder("id", PhysicalType::INT64).build().unwrap();
+        let root = Type::group_type_builder("schema").with_fields(vec![Arc::new(leaf)]);
+        let schema = Arc::new(SchemaDescriptor::new(Arc::new(root.build().unwrap())));
+        let length = |bytes: &[u8]| Some(i32::try_from(bytes.len()).unwrap());
+        let chunk = ColumnChunkMetaData::builder(schema.column(0))
+            .set_offset_index_offset(Some(0))
+            .set_offset_index_length(length(offsets))
+            .set_column_index_offset(Some(i64::try_from(offsets.len()).unwrap()))
+            .set_column_index_length(length(columns));
+        let group = RowGroupMetaData::builder(schema).set_column_metadata(vec![chunk.build().unwrap()]);
+        let bytes = Bytes::from([offsets, columns].concat());
+        check_shape(&group.build().unwrap(), &[Extent { start: 0, bytes }])
+    }
+
+    #[test]
+    fn lists_longer_than_their_bytes_are_refused_before_they_are_built() {
+        // One place of a page: offset, size and first row.
+        let place = [0x16, 8, 0x15, 8, 0x16, 0, 0];
+        let offsets = [[0x19, 0x1c].as_slice(), &place, &[0]].concat();
+        let columns = [0x19, 0x11, 2, 0];
+        checked(&offsets, &columns).unwrap();
+        // 2^31 of them.
+        let huge = [0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0];
+        assert!(checked(&huge, &columns).is_err());
+        assert!(checked(&offsets, &[0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07, 0]).is_err());
+        // Places of a byte each would take more than three times as much as any can.
+        let bare = [[0x19, 0xfc, 0x64].as_slice(), &[0; 101]].concat();
+        assert!(checked(&bare, &columns).is_err());
+    }
+}

@@ -306,4 +306,37 @@ mod tests {
         check_offset_index(&with_empty, chunk, &index, 20).unwrap();
         assert!(check_offset_index(bytes, chunk, &index, 20).is_err());
     }
+
+    #[test]
+    fn pages_elsewhere_than_the_index_says_are_not_read() {
+        let batch = RecordBatch::try_from_iter([("i", Arc::new(Int64Array::from_iter_values(0..20)) as _)]).unwrap();
+        let properties = WriterProperties::builder()
+            .set_dictionary_enabled(false)
+            .set_write_batch_size(10)
+            .set_data_page_row_count_limit(10)
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let file = bytes::Bytes::from(writer.into_inner().unwrap());
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+        let extents = [Extent { start: 0, bytes: file }];
+        let mut slice = Slice::whole(metadata.row_group(0));
+        let column = &mut slice.columns[0];
+        let mut sizes = PageSizes::default();
+        let range = column.ranges[0].clone();
+        sizes.add(&find(&extents, &range).unwrap(), range.start).unwrap();
+        assert_eq!(sizes.pages.len(), 2);
+        column.pages = Some(sizes.pages.clone());
+        measure(&slice, &extents).unwrap();
+        // Within the first page, where its values may look like any header.
+        sizes.pages[1].start -= 30;
+        slice.columns[0].pages = Some(sizes.pages);
+        assert_eq!(measure(&slice, &extents), Err(contradiction()));
+    }
+
+    #[test]
+    fn an_index_page_is_refused() {
+        assert!(header(&[0x15, 2, 0x15, 0, 0x15, 0, 0]).is_err());
+        assert!(header(&[0x15, 6, 0x15, 0, 0x15, 0, 0]).is_ok());
+    }
 }

@@ -58,7 +58,8 @@ enum OpenSlice {
     AtOnce(RecordBatch),
     /// Decoded batch by batch.
     InBatches {
-        piece: Piece,
+        /// Of the slice.
+        rows: usize,
         decoder: Decoder,
         /// Rows of the slice that have been read.
         done: usize,
@@ -181,7 +182,7 @@ impl InputReader {
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        let (piece, decoder, done, batch_rows) = match open {
+        let (expected, decoder, done, batch_rows) = match open {
             OpenSlice::AtOnce(batch) => {
                 let batch = batch.clone();
                 self.at_once = batch.get_array_memory_size() as u64;
@@ -189,13 +190,12 @@ impl InputReader {
                 return Ok(Some(batch));
             }
             OpenSlice::InBatches {
-                piece,
+                rows,
                 decoder,
                 done,
                 batch_rows,
-            } => (piece, decoder, done, batch_rows),
+            } => (*rows, decoder, done, batch_rows),
         };
-        let expected = piece.slice.rows.len();
         let Some(batch) = decoder.read().await?.map_err(at)? else {
             return Err(at(QuarantineReason::corrupt("a row group ends before its last row")));
         };

@@ -122,8 +122,9 @@ impl InputReader {
                 self.held.resize(in_batches);
                 let batch_rows =
                     to_usize(self.allotment / BATCH_SHARE / measured.row_width.max(1)).clamp(1, MAX_BATCH_ROWS);
+                let count = piece.slice.rows.len();
                 let mut decoder = Decoder::new(SliceReader::open(Reading {
-                    piece: piece.clone(),
+                    piece,
                     extents: Arc::clone(&self.extents),
                     size: footer.size,
                     columns: ProjectionMask::all(),
@@ -132,12 +133,12 @@ impl InputReader {
                     allotment: self.allotment,
                 })?);
                 if let Some(spawner) = &self.plan.spawner {
-                    let rows = piece.slice.rows.len().min(batch_rows) as u64;
+                    let rows = count.min(batch_rows) as u64;
                     let bytes = measured.row_width.saturating_mul(rows);
                     decoder.go_ahead(spawner, self.plan.memory.hold(bytes))?;
                 }
                 self.open = Some(OpenSlice::InBatches {
-                    piece,
+                    rows: count,
                     decoder,
                     done: 0,
                     batch_rows,

@@ -1,4 +1,4 @@
 //! Strikes what `firnline_fuzz::targets::state` reads.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| firnline_fuzz::targets::state(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| firnline_fuzz::strike::strike(firnline_fuzz::targets::state, bytes));

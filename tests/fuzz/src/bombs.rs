@@ -146,7 +146,7 @@ fn counts() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Values that are repeated, wholly or in part.
 fn repetitions() -> Vec<(&'static str, Vec<u8>)> {
-    let rows = 100_000;
+    let rows = 20_000;
     let text = || leaf(PhysicalType::BYTE_ARRAY, 0, false);
     let wide = vec![b'w'; 300_000];
     let one = [
@@ -156,7 +156,7 @@ fn repetitions() -> Vec<(&'static str, Vec<u8>)> {
     .concat();
     // One run of the index 0, of one bit.
     let run = |count: u64| [vec![1], varint(count << 1), vec![0]].concat();
-    let repeated = [dictionary_page(1, &one), data_page(rows, RLE_DICTIONARY, &run(100_000))].concat();
+    let repeated = [dictionary_page(1, &one), data_page(rows, RLE_DICTIONARY, &run(20_000))].concat();
     // The first value is whole, and all others are the same: prefixes of its length, suffixes of none.
     let blocks = |first: i64, second: i64, count: u64| {
         let mut bytes = [varint(1 << 20), varint(1), varint(count), zigzag(first)].concat();
@@ -210,8 +210,8 @@ fn repetitions() -> Vec<(&'static str, Vec<u8>)> {
     .concat();
     vec![
         (
-            "a wide value of a dictionary, 100,000 times",
-            file(text(), uncompressed, 100_000, 100_000, true, &repeated),
+            "a wide value of a dictionary, 20,000 times",
+            file(text(), uncompressed, 20_000, 20_000, true, &repeated),
         ),
         (
             "a prefix of 300,000 bytes",

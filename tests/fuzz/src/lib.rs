@@ -3,6 +3,7 @@
 pub mod bombs;
 pub mod counting;
 pub mod files;
+pub mod strike;
 pub mod targets;
 pub mod world;
 

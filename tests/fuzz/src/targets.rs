@@ -6,7 +6,7 @@ use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
 use firnline::{
-    DefaultFileNames, FileNameParser, MergeError, MergeInput, MergeOptions, MergeTarget, ObjectKey, Options,
+    Codec, DefaultFileNames, FileNameParser, MergeError, MergeInput, MergeOptions, MergeTarget, ObjectKey, Options,
     ParquetMerger, Plan, SortField, SourceError, SourceFooter, Status, TableFormat, TimestampUnit, WriterId, event,
     read_footer,
 };
@@ -144,6 +144,7 @@ pub fn merged(file: Vec<u8>) -> Option<Result<u64, MergeError>> {
     let options = MergeOptions::default()
         .with_sort_order(order)
         .with_memory_budget_bytes(BUDGET as u64)
+        .with_codec(Codec::None)
         .with_verify_reread(true);
     let input = |footer: SourceFooter, sequence| MergeInput {
         footer,

@@ -9,8 +9,8 @@ use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
 use firnline::{
-    Compactor, CompactorBuilder, MemoryStateStore, ObjectEvent, Options, Place, Randomness, SaveOutcome, SortField,
-    StateKey, StateStore, TableFormat, TableProvider, Timestamp,
+    Codec, Compactor, CompactorBuilder, MemoryStateStore, ObjectEvent, Options, Place, Randomness, SaveOutcome,
+    SortField, StateKey, StateStore, TableFormat, TableProvider, Timestamp,
 };
 use futures::TryStreamExt;
 use futures::executor::block_on;
@@ -52,6 +52,7 @@ impl Snapshot {
         let options = options
             .clone()
             .with_min_files_to_compact(2)
+            .with_codec(Codec::None)
             .with_sort_order(vec![SortField::ascending("id")]);
         let stores = Stores::new();
         let mut compactor = stores.open(&options, at(HOUR)).expect("nothing is wrong yet");

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use firnline::arrow::array::{ArrayRef, Int32Builder, Int64Array, ListBuilder, RecordBatch, StringArray};
+use firnline::arrow::array::{
+    ArrayRef, Int32Builder, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+};
 use firnline::arrow::datatypes::SchemaRef;
 use firnline::parquet::file::properties::{WriterProperties, WriterVersion};
-use firnline::{MergeError, MergeInput, MergeOptions, QuarantineReason, SortField, SourceError, WriterId, read_footer};
+use firnline::{
+    MIN_MEMORY_BUDGET_BYTES, MergeError, MergeInput, MergeOptions, QuarantineReason, SortField, SourceError, WriterId,
+    read_footer,
+};
 use futures::executor::block_on;
 
-use super::support::{encode, memory, merge, options, put, read_back};
+use super::support::{encode, input, memory, merge, options, put, read_back};
 
 const ROWS: i64 = 12;
 
@@ -185,4 +190,43 @@ fn the_length_of_a_footer_may_be_anything() {
         );
         assert!(expected, "{length}: {fate:?}");
     }
+}
+
+#[test]
+fn rows_that_become_ever_wider_are_read_in_ever_smaller_parts() {
+    // Short values of all kinds come first, so that dictionaries tell of short rows.
+    let text = |row: i64, length: usize| {
+        if row < 3_000 {
+            format!("{row}")
+        } else {
+            "w".repeat(length)
+        }
+    };
+    let last = 3_000 + 16_384;
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in 0..last + 300 {
+        let item = text(row, if row < last { 2_750 } else { 40_000 });
+        lists.values().append_value(&item);
+        lists.values().append_value(&item);
+        lists.append(true);
+    }
+    let texts = (0..last + 300).map(|row| text(row, 7_000));
+    let rows = RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from_iter_values(0..last + 300)) as ArrayRef),
+        ("lists", Arc::new(lists.finish()) as ArrayRef),
+        ("text", Arc::new(StringArray::from_iter_values(texts)) as ArrayRef),
+    ])
+    .unwrap();
+    let properties = WriterProperties::builder()
+        .set_data_page_row_count_limit(500)
+        .set_write_batch_size(100);
+    let file = encode(&rows, properties.build());
+    block_on(async {
+        let store = memory();
+        let path = put(&store, "wide", file).await;
+        let options = by_id().with_memory_budget_bytes(MIN_MEMORY_BUDGET_BYTES);
+        let inputs = vec![input(&store, &path, "w", 1).await];
+        let output = merge(&store, inputs, options, rows.schema()).await.unwrap();
+        assert!(read_back(&store, &output, &rows.schema()).await == rows);
+    });
 }
