@@ -2,7 +2,7 @@
 //! the call.
 //!
 //! `cells.txt` lists the operations of each call and what an error of each comes to; from that follows what can be met. What
-//! is met and cannot be fails the test, and with `FIRNLINE_FULL=1` so does a hundredth that can be met and is not.
+//! is met and cannot be fails the test. How much of what can be met is met is printed, and with `FIRNLINE_FULL=1` what is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,8 @@ enum Course {
     FailsBeside,
     /// The call looks again or does without, and may go on to anything.
     GoesOn,
+    /// Likewise, and other operations of it may fail meanwhile.
+    GoesOnBeside,
 }
 
 /// The operations of `cells.txt`: call, object and kind.
@@ -35,6 +37,7 @@ fn rows() -> BTreeMap<String, Course> {
             "fails" => Course::Fails,
             "fails beside" => Course::FailsBeside,
             "goes on" => Course::GoesOn,
+            "goes on beside" => Course::GoesOnBeside,
             other => panic!("{other}"),
         };
         (words(row), course)
@@ -62,11 +65,15 @@ fn unreachable(kind: OperationKind, course: Course, fault: Fault, ending: Ending
         // What is stale is an answer like any other.
         (Fault::StaleRead, _) => None,
         (_, Ending::Done) if waits => Some("a call that waits for ever never ends well"),
-        (_, Ending::Failed) if waits && course != Course::FailsBeside => {
+        (_, Ending::Failed) if waits && matches!(course, Course::Fails | Course::GoesOn) => {
             Some("a call that waits for ever does nothing else that could fail")
         }
-        (_, Ending::Done) if course != Course::GoesOn => Some("what this operation is for cannot be done without it"),
-        (_, Ending::Dropped) if course == Course::Fails => Some("the call fails at once, and waits for nothing"),
+        (_, Ending::Done) if matches!(course, Course::Fails | Course::FailsBeside) => {
+            Some("what this operation is for cannot be done without it")
+        }
+        (_, Ending::Dropped) if !waits && course == Course::Fails => {
+            Some("the call fails at once, and waits for nothing")
+        }
         _ => None,
     }
 }
@@ -123,7 +130,6 @@ fn every_kind_of_trouble_is_met() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(!full() || missing.len() * 100 <= can_be, "not met: {missing:#?}");
 }
 
 fn name(row: &str, fault: Fault, ending: Ending) -> String {
