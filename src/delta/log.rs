@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
@@ -81,7 +82,8 @@ impl Log {
         let mut last = None;
         for _ in 0..LISTINGS {
             match self.load_once().await {
-                Ok(loaded) => return Ok(loaded),
+                Ok(Some(loaded)) => return self.read_on(loaded).await.map(Some),
+                Ok(None) => return Ok(None),
                 Err(Overtaken::Retry(error)) => last = Some(error),
                 Err(Overtaken::Final(error)) => return Err(error),
             }
@@ -101,20 +103,21 @@ impl Log {
             return Ok(None);
         }
         let last = listing.newest().unwrap_or_default();
-        let Ok(commits) = listing.commits_after(Some(known.snapshot.version()), last) else {
+        if listing.commits_after(Some(known.snapshot.version()), last).is_err() {
             return Ok(None);
-        };
-        let mut loaded = known.clone();
-        for (version, _) in commits {
-            match self.commit_object(version).await? {
-                Some((actions, meta)) => {
-                    loaded.snapshot.apply(&actions)?;
-                    loaded.newest_commit = Some(meta);
-                }
-                None => return Ok(None),
-            }
         }
-        Ok(Some(loaded))
+        let loaded = self.read_on(known.clone()).await?;
+        Ok(Some(loaded).filter(|loaded| loaded.snapshot.version() >= last))
+    }
+
+    /// Reads the commits after those that have been read, by their names: a listing may lag behind, and a table that
+    /// seems to be older than it is looks as if it had been rolled back.
+    async fn read_on(&self, mut loaded: Loaded) -> Result<Loaded> {
+        while let Some((actions, meta)) = self.commit_object(loaded.snapshot.version().saturating_add(1)).await? {
+            loaded.snapshot.apply(&actions)?;
+            loaded.newest_commit = Some(meta);
+        }
+        Ok(loaded)
     }
 
     async fn load_once(&self) -> Result<Option<Loaded>, Overtaken> {
@@ -182,7 +185,21 @@ impl Log {
         let mut listing = Listing::default();
         self.list(&mut listing, None).await?;
         let segment = self.choose(&listing, at, true).await?;
-        if segment.is_none() && hint.is_some() {
+        if segment.is_none() {
+            self.check_absence(hint.map(|(bytes, _)| bytes)).await?;
+        }
+        Ok(segment)
+    }
+
+    /// Nothing is listed: fails where that does not mean that there is no table.
+    async fn check_absence(&self, hint: Option<Bytes>) -> Result<(), Overtaken> {
+        let first = hint.as_deref().and_then(hint::parse_hint).unwrap_or(0);
+        let path = commit_path(&self.root, first);
+        if read_object(&self.store, &path).await?.is_some() {
+            let message = format!("a listing lacks a commit that is there. object=`{path}`");
+            return Err(Overtaken::Retry(Error::new(ErrorKind::Unavailable, message)));
+        }
+        if hint.is_some() {
             // Not a place without a table: the log of one that was there is lost.
             return Err(LogError::Missing {
                 action: "commit",
@@ -190,7 +207,7 @@ impl Log {
             }
             .into());
         }
-        Ok(segment)
+        Ok(())
     }
 
     async fn choose(&self, listing: &Listing, at: Option<u64>, whole: bool) -> Result<Option<Segment>, Overtaken> {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStoreExt, PutPayload};
-use firnline::{CommitOutcome, ErrorKind, LaneId, TableCommit, TableSink};
+use firnline::{CommitOutcome, Confirmation, ErrorKind, LaneId, TableCommit, TableSink};
 use futures::executor::block_on;
 use serde_json::json;
 
@@ -74,6 +74,50 @@ fn commits_of_others_are_rebased_over() {
     assert_eq!((entry.version, entry.outputs), (3, vec![output("f2", 2)]));
     assert_eq!(table.actions(3)[0]["commitInfo"]["readVersion"], 2);
     assert_eq!(table.all_adds(), ["data/f1.parquet", "a", "b", "data/f2.parquet"]);
+}
+
+#[test]
+fn what_a_listing_does_not_show_yet_is_there() {
+    let (table, store) = table(Vec::new());
+    let sink = table.sink();
+    let entries = [1, 2, 3].map(|seq| (append(seq), table.committed(&append(seq))));
+    for listed_to in [3, 2, 1] {
+        store.listed_to.store(listed_to, Ordering::Relaxed);
+        for sink in [&sink, &table.sink()] {
+            let state = block_on(sink.decided(LANE)).unwrap();
+            assert_eq!(state.table.unwrap().version, 2, "listed to {listed_to}");
+            for (commit, entry) in &entries {
+                let confirmed = block_on(sink.confirm(&decision(commit, entry))).unwrap();
+                assert_eq!(confirmed, Confirmation::Confirmed, "listed to {listed_to}");
+            }
+        }
+    }
+    // Not a single one: whether there is a table cannot be told from that.
+    store.listed_to.store(0, Ordering::Relaxed);
+    for sink in [&sink, &table.sink()] {
+        let error = block_on(sink.decided(LANE)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+    }
+    store.listed_to.store(2, Ordering::Relaxed);
+    assert_eq!(table.committed(&append(4)).version, 3);
+}
+
+#[test]
+fn a_log_with_a_gap_is_not_filled_up() {
+    let (table, _) = table(Vec::new());
+    for seq in 1..=4 {
+        table.committed(&append(seq));
+    }
+    let sink = table.sink();
+    block_on(sink.decided(LANE)).unwrap();
+    table.committed(&append(5));
+    table.committed(&append(6));
+    table.delete("00000000000000000004.json");
+    for sink in [sink, table.sink()] {
+        let error = block_on(sink.commit(&append(7))).unwrap_err();
+        assert!(error.chain().contains("a gap. missing=`4`"), "{}", error.chain());
+    }
+    assert_eq!(table.all_adds().len(), 4);
 }
 
 #[test]

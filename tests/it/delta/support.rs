@@ -271,6 +271,8 @@ pub(super) struct FaultyStore {
     pub(super) failing_reads: AtomicU64,
     pub(super) puts: AtomicU64,
     pub(super) gets: AtomicU64,
+    /// Listings of commits end before this version.
+    pub(super) listed_to: AtomicU64,
 }
 
 impl FaultyStore {
@@ -283,7 +285,15 @@ impl FaultyStore {
             failing_reads: AtomicU64::new(0),
             puts: AtomicU64::new(0),
             gets: AtomicU64::new(0),
+            listed_to: AtomicU64::new(u64::MAX),
         })
+    }
+
+    fn lag(&self, objects: BoxStream<'static, StoreResult<ObjectMeta>>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        let end = TestTable::commit_path(self.listed_to.load(Ordering::Relaxed));
+        objects
+            .try_filter(move |object| std::future::ready(object.location < end))
+            .boxed()
     }
 }
 
@@ -365,11 +375,11 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.inner.list(prefix)
+        self.lag(self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset).boxed()
+        self.lag(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
