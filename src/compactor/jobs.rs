@@ -48,10 +48,7 @@ pub struct JobReport {
 
 impl JobReport {
     /// Tells the host's subscriber.
-    #[cfg_attr(
-        not(feature = "tracing"),
-        expect(unused_variables, clippy::unused_self, reason = "nobody listens")
-    )]
+    #[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "nobody listens"))]
     fn trace(&self, namespace: &Namespace) {
         for plan in &self.committed {
             event!(info, namespace = %crate::printable::printable(namespace), seq = plan.seq.get(), window = plan.window_key, sources = plan.sources, rows = plan.rows, "committed");

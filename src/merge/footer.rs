@@ -14,6 +14,7 @@ use parquet::file::metadata::{
 use super::decode::guarded;
 use super::error::SourceError;
 use super::fetch::{Extent, fetch_ranges, fetch_tail, no_etag};
+use super::forms;
 use super::thrift::{BINARY, LIST, Malformed, STRUCT, Walker};
 use crate::ids::Sha256Digest;
 use crate::naming::ETag;
@@ -176,7 +177,7 @@ fn check_shape(thrift: &[u8]) -> Result<(), QuarantineReason> {
     let mut shape = Shape::default();
     let mut walker = Walker::new(thrift);
     walker
-        .fields(|walker, id, kind| match (id, kind) {
+        .fields(forms::FILE_METADATA, |walker, id, kind| match (id, kind) {
             (2, LIST) => walk_schema(walker, &mut shape).map(|()| true),
             (4, LIST) => walk_row_groups(walker, &mut shape).map(|()| true),
             (8, STRUCT) => {
@@ -240,12 +241,12 @@ fn walk_schema(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Malform
     if kind != STRUCT {
         return Err(Malformed::Unknown);
     }
-    shape.nodes = count as u64;
+    shape.nodes += count as u64;
     // Children still to come, and the bytes of the path, per level.
     let mut open: Vec<(u64, u64)> = Vec::new();
     for _ in 0..count {
         let (mut children, mut name) = (0, size_of::<String>());
-        walker.fields(|walker, id, kind| match (id, kind) {
+        walker.fields(forms::SCHEMA_ELEMENT, |walker, id, kind| match (id, kind) {
             (4, BINARY) => {
                 name += walker.binary()?;
                 Ok(true)
@@ -283,10 +284,10 @@ fn walk_row_groups(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Mal
     if kind != STRUCT {
         return Err(Malformed::Unknown);
     }
-    shape.row_groups = count as u64;
+    shape.row_groups += count as u64;
     let before = walker.skipped();
     for _ in 0..count {
-        walker.fields(|walker, id, kind| {
+        walker.fields(forms::ROW_GROUP, |walker, id, kind| {
             if (id, kind) != (1, LIST) {
                 return Ok(false);
             }
@@ -296,7 +297,7 @@ fn walk_row_groups(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Mal
             }
             shape.chunks += chunks as u64;
             for _ in 0..chunks {
-                walker.fields(|_, id, kind| {
+                walker.fields(forms::COLUMN_CHUNK, |_, id, kind| {
                     // Column chunk: crypto metadata.
                     shape.encrypted |= (id, kind) == (8, STRUCT);
                     Ok(false)
@@ -305,7 +306,7 @@ fn walk_row_groups(walker: &mut Walker<'_>, shape: &mut Shape) -> Result<(), Mal
             Ok(true)
         })?;
     }
-    shape.elements = walker.skipped() - before;
+    shape.elements += walker.skipped() - before;
     Ok(())
 }
 

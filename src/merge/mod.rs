@@ -45,6 +45,7 @@ mod fetch;
 mod float_check;
 mod floats;
 mod footer;
+mod forms;
 mod gather;
 mod hash;
 mod input;

@@ -13,6 +13,7 @@ use super::decode::{arrow_metadata, find, guarded};
 use super::error::SourceError;
 use super::fetch::{Extent, fetch_ranges};
 use super::footer::too_large;
+use super::forms;
 use super::input::Input;
 use super::thrift::{LIST, Malformed, Walker};
 use crate::quarantine::QuarantineReason;
@@ -84,11 +85,12 @@ fn check_shape(group: &RowGroupMetaData, extents: &[Extent]) -> Result<(), Quara
     for chunk in group.columns() {
         let columns = chunk.column_index_range().and_then(|range| find(extents, &range));
         if let Some(bytes) = columns {
-            Walker::new(&bytes).fields(|_, _, _| Ok(false)).map_err(malformed)?;
+            let walked = Walker::new(&bytes).fields(forms::COLUMN_INDEX, |_, _, _| Ok(false));
+            walked.map_err(malformed)?;
         }
         let offsets = chunk.offset_index_range().and_then(|range| find(extents, &range));
         if let Some(bytes) = offsets {
-            let walked = Walker::new(&bytes).fields(|walker, id, kind| {
+            let walked = Walker::new(&bytes).fields(forms::OFFSET_INDEX, |walker, id, kind| {
                 let mut places = walker.clone();
                 if (id, kind) == (1, LIST) && places.list()?.0 > bytes.len() / LEAST_PLACE_BYTES {
                     return Err(Malformed::EndsEarly);

@@ -12,8 +12,9 @@ use super::budget::natural;
 use super::decode::find;
 use super::fetch::Extent;
 use super::footer::too_large;
+use super::forms;
 use super::slices::{Slice, beside_a_value, is_flat};
-use super::thrift::{Kind, Malformed, STRUCT, Walker};
+use super::thrift::{Kind, Malformed, Walker};
 use crate::quarantine::QuarantineReason;
 
 /// Most values in a page of a list: all of them may belong to one row, which is decoded at once.
@@ -199,7 +200,7 @@ const DATA_PAGE_V2: i64 = 3;
 pub(super) fn header(bytes: &[u8]) -> Result<PageHeader, Malformed> {
     let mut page = PageHeader::default();
     let mut walker = Walker::new(bytes);
-    walker.fields(|walker, id, kind| {
+    walker.fields(forms::PAGE_HEADER, |walker, id, kind| {
         match (id, kind) {
             (1, _) => {
                 page.is_dictionary = match walker.int(kind)? {
@@ -210,19 +211,27 @@ pub(super) fn header(bytes: &[u8]) -> Result<PageHeader, Malformed> {
             }
             (2, _) => page.uncompressed = count(walker, kind)?,
             (3, _) => page.compressed = count(walker, kind)?,
-            // The headers of data pages, dictionary pages and data pages of version 2 begin with their count.
-            (5 | 7 | 8, STRUCT) => walker.fields(|walker, id, kind| {
-                if id == 1 {
-                    page.values = count(walker, kind)?;
-                }
-                Ok(id == 1)
-            })?,
+            (5, _) => page.values = values(walker, forms::DATA_PAGE_HEADER)?,
+            (7, _) => page.values = values(walker, forms::DICTIONARY_PAGE_HEADER)?,
+            (8, _) => page.values = values(walker, forms::DATA_PAGE_HEADER_V2)?,
             _ => return Ok(false),
         }
         Ok(true)
     })?;
     page.length = walker.position();
     Ok(page)
+}
+
+/// The count of values, with which the header of each kind of page begins.
+fn values(walker: &mut Walker<'_>, known: forms::Fields) -> Result<u64, Malformed> {
+    let mut values = 0;
+    walker.fields(known, |walker, id, kind| {
+        if id == 1 {
+            values = count(walker, kind)?;
+        }
+        Ok(id == 1)
+    })?;
+    Ok(values)
 }
 
 fn count(walker: &mut Walker<'_>, kind: Kind) -> Result<u64, Malformed> {

@@ -1,6 +1,8 @@
 //! Walks Thrift's compact protocol without building anything, so that what a file claims can be checked before
 //! memory is given to it (Thrift compact protocol; parquet-format, `parquet.thrift`).
 
+use super::forms::{Fields, Form};
+
 /// Deepest nesting of containers and structs that is walked.
 const MAX_DEPTH: u32 = 32;
 
@@ -31,8 +33,10 @@ pub(super) type Kind = u8;
 pub(super) const BINARY: Kind = 8;
 pub(super) const LIST: Kind = 9;
 pub(super) const STRUCT: Kind = 12;
-const I8: Kind = 3;
-const I64: Kind = 6;
+pub(super) const I8: Kind = 3;
+pub(super) const I16: Kind = 4;
+pub(super) const I64: Kind = 6;
+pub(super) const DOUBLE: Kind = 7;
 
 impl<'a> Walker<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
@@ -54,16 +58,48 @@ impl<'a> Walker<'a> {
     }
 
     /// Calls `visit` for each field of the struct that starts here, up to and with its end. What `visit` answers
-    /// `false` to is skipped; what it answers `true` to, it has consumed.
-    pub(super) fn fields(&mut self, mut visit: impl FnMut(&mut Self, i16, Kind) -> Result<bool>) -> Result<()> {
+    /// `false` to is passed over; what it answers `true` to, it has consumed. Those of the `known` fields that are of
+    /// another type than they should be are refused.
+    pub(super) fn fields(
+        &mut self,
+        known: Fields,
+        mut visit: impl FnMut(&mut Self, i16, Kind) -> Result<bool>,
+    ) -> Result<()> {
         let mut id = 0_i16;
         while let Some((next, kind)) = self.field(id)? {
             id = next;
+            let form = known.iter().find(|(known, _)| *known == id).map(|(_, form)| form);
+            if form.is_some_and(|form| !form.is(kind)) {
+                return Err(Malformed::Unknown);
+            }
             if !visit(self, id, kind)? {
-                self.skip(kind, MAX_DEPTH)?;
+                match form {
+                    Some(form) => self.pass(kind, form)?,
+                    None => self.skip(kind, MAX_DEPTH)?,
+                }
             }
         }
         Ok(())
+    }
+
+    /// Passes over a value of a type that is known.
+    fn pass(&mut self, kind: Kind, form: &Form) -> Result<()> {
+        match form {
+            Form::List(of) => {
+                let (count, element) = self.list()?;
+                if count > 0 && !of.is(element) {
+                    return Err(Malformed::Unknown);
+                }
+                self.skipped += count as u64;
+                match of {
+                    // In a list a boolean takes a byte.
+                    Form::Bool => self.advance(count),
+                    of => (0..count).try_for_each(|_| self.pass(element, of)),
+                }
+            }
+            Form::Struct(fields) => self.fields(fields, |_, _, _| Ok(false)),
+            Form::Bool | Form::Byte | Form::Double | Form::Int | Form::Text => self.skip(kind, MAX_DEPTH),
+        }
     }
 
     /// The elements of the list that starts here: how many, and their type.
@@ -84,7 +120,7 @@ impl<'a> Walker<'a> {
     pub(super) fn int(&mut self, kind: Kind) -> Result<i64> {
         match kind {
             I8 => Ok(i64::from(self.byte()?.cast_signed())),
-            4..=I64 => {
+            I16..=I64 => {
                 let raw = self.varint()?;
                 Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
             }
@@ -112,14 +148,15 @@ impl<'a> Walker<'a> {
         Ok(Some((id, kind)))
     }
 
+    /// Passes over a value of which nothing is known.
     fn skip(&mut self, kind: Kind, depth: u32) -> Result<()> {
         let depth = depth.checked_sub(1).ok_or(Malformed::TooDeep)?;
         match kind {
             // A boolean field's value is its type.
             1 | 2 => Ok(()),
             I8 => self.advance(1),
-            4..=I64 => self.varint().map(|_| ()),
-            7 => self.advance(8),
+            I16..=I64 => self.varint().map(|_| ()),
+            DOUBLE => self.advance(8),
             BINARY => self.binary().map(|_| ()),
             LIST | 10 => {
                 let (count, element) = self.list()?;
@@ -153,8 +190,8 @@ impl<'a> Walker<'a> {
 
     fn skip_element(&mut self, kind: Kind, depth: u32) -> Result<()> {
         match kind {
-            // In a container a boolean takes a byte.
-            1 | 2 => self.advance(1),
+            // It takes a byte, of which the parser that comes after us knows nothing.
+            1 | 2 => Err(Malformed::Unknown),
             _ => self.skip(kind, depth),
         }
     }
@@ -198,7 +235,7 @@ mod tests {
         let mut walker = Walker::new(&bytes);
         let mut seen = Vec::new();
         walker
-            .fields(|walker, id, kind| {
+            .fields(&[], |walker, id, kind| {
                 seen.push(id);
                 if id == 1 {
                     assert_eq!(walker.int(kind)?, 5);
@@ -215,14 +252,39 @@ mod tests {
     fn lists_longer_than_the_bytes_left_and_deep_nesting_are_refused() {
         let long = [0x19, 0xf5, 0xff, 0xff, 0x03, 0];
         assert_eq!(
-            Walker::new(&long).fields(|_, _, _| Ok(false)),
+            Walker::new(&long).fields(&[], |_, _, _| Ok(false)),
             Err(Malformed::EndsEarly)
         );
         let deep = [0x1c_u8; 100];
-        assert_eq!(Walker::new(&deep).fields(|_, _, _| Ok(false)), Err(Malformed::TooDeep));
         assert_eq!(
-            Walker::new(&[0x15, 0x80]).fields(|_, _, _| Ok(false)),
+            Walker::new(&deep).fields(&[], |_, _, _| Ok(false)),
+            Err(Malformed::TooDeep)
+        );
+        assert_eq!(
+            Walker::new(&[0x15, 0x80]).fields(&[], |_, _, _| Ok(false)),
             Err(Malformed::EndsEarly)
         );
+    }
+
+    #[test]
+    fn what_the_parser_would_read_in_another_way_is_refused() {
+        let walk = |known, bytes: &[u8]| Walker::new(bytes).fields(known, |_, _, _| Ok(false));
+        const KNOWN: Fields = &[
+            (1, Form::Int),
+            (2, Form::List(&Form::Bool)),
+            (3, Form::List(&Form::Int)),
+        ];
+        assert_eq!(walk(KNOWN, &[0x15, 2, 0x19, 0x21, 1, 2, 0x19, 0x15, 2, 0]), Ok(()));
+        // A text where a number should be, a list of others than it should have, a list of booleans that nobody knows.
+        for other in [
+            [0x18, 1, 0x15, 0].as_slice(),
+            &[0x39, 0x18, 0, 0],
+            &[0x49, 0x11, 1, 0],
+            &[0x4b, 1, 0x11, 1, 1, 0],
+        ] {
+            assert_eq!(walk(KNOWN, other), Err(Malformed::Unknown), "{other:x?}");
+        }
+        // Without elements, their type does not matter.
+        assert_eq!(walk(KNOWN, &[0x39, 0x01, 0]), Ok(()));
     }
 }

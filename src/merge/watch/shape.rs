@@ -50,8 +50,8 @@ impl Shape {
 
     /// Bytes that a value of a list takes beside what its page has of it, which may be a bit, or nothing for a null.
     pub(super) fn beside(&self) -> u64 {
-        // Two levels of 16 bits.
-        if self.is_list() { 4 + self.least } else { 0 }
+        // Two levels of 16 bits, in buffers that double as they grow.
+        if self.is_list() { 2 * (4 + self.least) } else { 0 }
     }
 
     /// What of a data page comes after the levels.

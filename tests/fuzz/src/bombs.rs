@@ -35,10 +35,11 @@ pub fn bombs() -> Vec<(&'static str, Vec<u8>)> {
 /// Footers whose lists and names come to more than they are.
 fn footers() -> Vec<(&'static str, Vec<u8>)> {
     let empty = |count: usize| vec![0; count];
-    // 2: a list of schema elements, whose field 4 is the name and 5 the number of children.
-    let mut named = vec![0x29, 0xfc];
+    // 1: a version; 2: a list of schema elements.
+    let mut named = vec![0x15, 2, 0x19, 0xfc];
     named.extend(varint(10_002));
-    named.extend([0x48, 1, b's', 0x15, 2, 0, 0x48]);
+    // 4: the name; 5: the number of children; 3: required.
+    named.extend([0x48, 1, b's', 0x15, 2, 0, 0x35, 0, 0x18]);
     named.extend(varint(100_000));
     named.extend(vec![b'n'; 100_000]);
     named.push(0x15);
@@ -48,6 +49,8 @@ fn footers() -> Vec<(&'static str, Vec<u8>)> {
         // 1: its type is INT32; 3: required; 4: the name.
         named.extend([0x15, 2, 0x25, 0, 0x18, 1, b'x', 0]);
     }
+    // 3: no rows; 4: no row groups.
+    named.extend([0x16, 0, 0x19, 0x0c]);
     let listed = |field: u8, count: usize| {
         let mut list = vec![(field << 4) | 9, 0xfc];
         list.extend(varint(count as u64));
@@ -60,7 +63,7 @@ fn footers() -> Vec<(&'static str, Vec<u8>)> {
     let claimed = |field: u8| [vec![(field << 4) | 9, 0xfc], varint(u64::from(u32::MAX) >> 1)].concat();
     let bytes = [
         ("names of groups in the paths of all their leaves", named),
-        ("key-value pairs of a byte each", listed(5, 400_000)),
+        ("key-value pairs of a byte each", listed(5, 4_000_000)),
         ("orders of columns of a byte each", listed(7, 400_000)),
         ("row groups of a byte each", listed(4, 400_000)),
         ("schema elements of a byte each", listed(2, 400_000)),
@@ -70,6 +73,7 @@ fn footers() -> Vec<(&'static str, Vec<u8>)> {
         ("a list of 2^31 key-value pairs", claimed(5)),
         ("structs nested without end", vec![0x1c; 200_000]),
         ("lists nested without end", vec![0x19; 200_000]),
+        ("lists of booleans, to the parser of no bytes", booleans()),
         ("a text longer than everything", [vec![0x68], varint(u64::MAX)].concat()),
     ];
     let whole = |thrift: Vec<u8>| {
@@ -79,10 +83,18 @@ fn footers() -> Vec<(&'static str, Vec<u8>)> {
     bytes.into_iter().map(|(name, thrift)| (name, whole(thrift))).collect()
 }
 
+/// Found by the fuzzer: lists of lists of booleans, whose elements the parser takes to be of no bytes at all.
+fn booleans() -> Vec<u8> {
+    let mut lists = vec![0xfa, 0xff, 0xff, 0x3f].repeat(8);
+    lists.insert(0, 0xda);
+    lists.extend([0xf1, 0xff, 0xff, 0xff, 0x07]);
+    lists
+}
+
 /// Counts and sizes that decoders allocate by.
 fn counts() -> Vec<(&'static str, Vec<u8>)> {
-    let text = || leaf(PhysicalType::BYTE_ARRAY, 0, false);
-    let long = || leaf(PhysicalType::INT64, 0, false);
+    let text = || leaf(PhysicalType::BYTE_ARRAY, 0, None);
+    let long = || leaf(PhysicalType::INT64, 0, None);
     let delta = |count: u64| [varint(128), varint(4), varint(count), zigzag(0)].concat();
     let page = |encoding, body: &[u8]| data_page(10, encoding, body);
     let mut prefixes = delta(10);
@@ -146,130 +158,94 @@ fn counts() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Values that are repeated, wholly or in part.
 fn repetitions() -> Vec<(&'static str, Vec<u8>)> {
-    let rows = 20_000;
-    let text = || leaf(PhysicalType::BYTE_ARRAY, 0, false);
+    let text = || leaf(PhysicalType::BYTE_ARRAY, 0, None);
+    let plain = Compression::UNCOMPRESSED;
+    let rows = |count: i64, pages: &[u8]| file(text(), plain, count, count, false, pages);
     let wide = vec![b'w'; 300_000];
-    let one = [
-        u32::try_from(wide.len()).expect("300,000").to_le_bytes().as_slice(),
-        &wide,
-    ]
-    .concat();
-    // One run of the index 0, of one bit.
-    let run = |count: u64| [vec![1], varint(count << 1), vec![0]].concat();
-    let repeated = [dictionary_page(1, &one), data_page(rows, RLE_DICTIONARY, &run(20_000))].concat();
-    // The first value is whole, and all others are the same: prefixes of its length, suffixes of none.
-    let blocks = |first: i64, second: i64, count: u64| {
-        let mut bytes = [varint(1 << 20), varint(1), varint(count), zigzag(first)].concat();
-        // To the second value, by one part of 20 bits a number would be long: a step and then as many of nothing.
-        bytes.extend(zigzag(second - first));
-        bytes.push(0);
-        bytes
+    // Many short values, so that the dictionary tells of short rows, and then a wide one.
+    let dictionary = [vec![0; 4 * 3_000], framed(&wide)].concat();
+    // Its index in 12 bits, over and over.
+    let index = |count: u64| [vec![12], varint(count << 1), 3_000_u16.to_le_bytes().to_vec()].concat();
+    let repeated = [
+        dictionary_page(3_001, &dictionary),
+        data_page(20_000, RLE_DICTIONARY, &index(20_000)),
+    ];
+    // A head, a first number, and a block of one part: each number is the one before and a step.
+    let lengths = |first: i64, step: i64, count: u64| {
+        let head = [varint(1 << 20), varint(1), varint(count), zigzag(first)].concat();
+        [head, zigzag(step), vec![0]].concat()
     };
-    let mut prefixed = blocks(0, 300_000, 2);
-    prefixed.extend(blocks(300_000, 0, 2));
-    prefixed.extend(&wide);
+    let prefixed = [lengths(0, 300_000, 2), lengths(300_000, -300_000, 2), wide].concat();
     // Each value takes all of the one before and one byte more.
-    let mut growing = blocks(0, 1, 100_000);
-    growing.extend(blocks(1, 1, 100_000));
-    growing.extend(vec![b'g'; 100_000]);
-    let lists = || leaf(PhysicalType::BYTE_ARRAY, 0, true);
-    let levels = |count: u64, first: u8| {
-        // Of up to 1: a run of one, then one of all the others.
-        let mut levels = vec![2, first];
-        levels.extend(varint((count - 1) << 1));
-        levels.push(1);
-        [
-            u32::try_from(levels.len()).expect("a few").to_le_bytes().as_slice(),
-            &levels,
-        ]
-        .concat()
-    };
-    let row = |count: u64, values: &[u8]| [levels(count, 0), levels(count, 1), values.to_vec()].concat();
+    let growing = [lengths(0, 1, 100_000), lengths(1, 0, 100_000), vec![b'g'; 100_000]].concat();
+    // All of the items of one row, none of which is null.
+    let items = |count: u64| [levels(&[(0, 1), (1, count - 1)]), levels(&[(1, count)]), index(count)].concat();
     let listed = [
-        dictionary_page(1, &one),
-        data_page(100_000, RLE_DICTIONARY, &row(100_000, &run(100_000))),
-    ]
-    .concat();
-    let fixed = |length| leaf(PhysicalType::FIXED_LEN_BYTE_ARRAY, length, true);
-    // Nulls: definition levels of 0.
-    let nulls = |count: u64| {
-        let mut none = [varint(count << 1), vec![0]].concat();
-        none = [
-            u32::try_from(none.len()).expect("a few").to_le_bytes().as_slice(),
-            &none,
-        ]
-        .concat();
-        [levels(count, 0), none].concat()
+        dictionary_page(3_001, &dictionary),
+        data_page(100_000, RLE_DICTIONARY, &items(100_000)),
+    ];
+    let list_of_texts = leaf(PhysicalType::BYTE_ARRAY, 0, Some(Repetition::REQUIRED));
+    let fixed = |length| leaf(PhysicalType::FIXED_LEN_BYTE_ARRAY, length, Some(Repetition::OPTIONAL));
+    // Nulls of one row, and more of the same row.
+    let nulls = |count: u64| match count {
+        1 => [levels(&[(0, 1)]), levels(&[(1, 1)])].concat(),
+        count => [levels(&[(0, 1), (1, count - 1)]), levels(&[(1, count)])].concat(),
     };
-    let uncompressed = Compression::UNCOMPRESSED;
-    let of_nulls = data_page(4 << 20, PLAIN, &nulls(4 << 20));
-    let one_row = [
-        of_nulls.clone(),
-        data_page(4 << 20, PLAIN, &continued(4 << 20)).repeat(200),
-    ]
-    .concat();
+    let many = 4 << 20;
+    let of_nulls = data_page(many, PLAIN, &nulls(4 << 20));
+    let more = data_page(
+        many,
+        PLAIN,
+        &[levels(&[(1, 4 << 20)]), levels(&[(1, 4 << 20)])].concat(),
+    );
+    let row = [of_nulls.clone(), more.repeat(200)].concat();
     vec![
         (
             "a wide value of a dictionary, 20,000 times",
-            file(text(), uncompressed, 20_000, 20_000, true, &repeated),
+            file(text(), plain, 20_000, 20_000, true, &repeated.concat()),
         ),
         (
             "a prefix of 300,000 bytes",
-            file(
-                text(),
-                uncompressed,
-                2,
-                2,
-                false,
-                &data_page(2, DELTA_BYTE_ARRAY, &prefixed),
-            ),
+            rows(2, &data_page(2, DELTA_BYTE_ARRAY, &prefixed)),
         ),
         (
             "prefixes that grow",
-            file(
-                text(),
-                uncompressed,
-                100_000,
-                100_000,
-                false,
-                &data_page(100_000, DELTA_BYTE_ARRAY, &growing),
-            ),
+            rows(100_000, &data_page(100_000, DELTA_BYTE_ARRAY, &growing)),
         ),
         (
             "a wide value of a dictionary, 100,000 times in a list",
-            file(lists(), uncompressed, 1, 100_000, true, &listed),
+            file(list_of_texts, plain, 1, 100_000, true, &listed.concat()),
         ),
         (
-            "nulls of 2^31 bytes",
-            file(fixed(HUGE), uncompressed, 1, 1, false, &data_page(1, PLAIN, &nulls(1))),
+            "a null of 2^31 bytes",
+            file(fixed(HUGE), plain, 1, 1, false, &data_page(1, PLAIN, &nulls(1))),
         ),
         (
             "nulls of a MiB, 2^22 times in a list",
-            file(fixed(1 << 20), uncompressed, 1, 4 << 20, false, &of_nulls),
+            file(fixed(1 << 20), plain, 1, i64::from(many), false, &of_nulls),
         ),
         (
             "a row of 200 pages",
-            file(fixed(4), uncompressed, 1, 201 * (4 << 20), false, &one_row),
+            file(fixed(4), plain, 1, 201 * i64::from(many), false, &row),
         ),
     ]
 }
 
-/// Levels of more nulls of the same row.
-fn continued(count: u64) -> Vec<u8> {
-    let run = |level: u8| {
-        let levels = [varint(count << 1), vec![level]].concat();
-        [
-            u32::try_from(levels.len()).expect("a few").to_le_bytes().as_slice(),
-            &levels,
-        ]
-        .concat()
-    };
-    [run(1), run(0)].concat()
+/// Levels of up to 3 in runs, with their length in front.
+fn levels(runs: &[(u8, u64)]) -> Vec<u8> {
+    let run = |(level, count): &(u8, u64)| [varint(count << 1), vec![*level]].concat();
+    framed(&runs.iter().flat_map(run).collect::<Vec<_>>())
+}
+
+/// Bytes with their length in front.
+fn framed(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).expect("some hundred KiB");
+    [length.to_le_bytes().as_slice(), bytes].concat()
 }
 
 /// Pages that inflate to more than their headers say, and pages that say how much that is.
 fn codecs() -> Vec<(&'static str, Vec<u8>)> {
-    let text = || leaf(PhysicalType::BYTE_ARRAY, 0, false);
+    let text = || leaf(PhysicalType::BYTE_ARRAY, 0, None);
     let gzip = GZIP_OF_ZEROS.with(Clone::clone);
     let told = |codec, body: &[u8], size: i32| {
         let page = header(0, size, body.len(), |header| data_header(header, 10, PLAIN));
@@ -324,8 +300,8 @@ fn lz4_frame() -> Vec<u8> {
     frame
 }
 
-/// A column `c`: required, or a list of items that may be null.
-fn leaf(physical: PhysicalType, length: i32, list: bool) -> Type {
+/// A column `c`: required, or a list of items that may be null or not.
+fn leaf(physical: PhysicalType, length: i32, items: Option<Repetition>) -> Type {
     let named = |name, repetition| {
         let leaf = Type::primitive_type_builder(name, physical).with_repetition(repetition);
         let leaf = if physical == PhysicalType::FIXED_LEN_BYTE_ARRAY {
@@ -335,12 +311,12 @@ fn leaf(physical: PhysicalType, length: i32, list: bool) -> Type {
         };
         leaf.build().expect("a known type")
     };
-    if !list {
+    let Some(items) = items else {
         return named("c", Repetition::REQUIRED);
-    }
+    };
     let items = Type::group_type_builder("list")
         .with_repetition(Repetition::REPEATED)
-        .with_fields(vec![Arc::new(named("element", Repetition::REQUIRED))]);
+        .with_fields(vec![Arc::new(named("element", items))]);
     let items = Arc::new(items.build().expect("a group"));
     let list = Type::group_type_builder("c")
         .with_repetition(Repetition::REQUIRED)

@@ -120,19 +120,19 @@ pub fn merge(bytes: &[u8]) {
         None => rest.to_vec(),
     };
     let size = file.len();
-    let (merged, peak) = peak_of(|| merged(file));
+    let (merged, peak) = peak_of(|| merged(file, Codec::None));
     assert!(peak < BUDGET + EXTRA_BYTES, "{peak} bytes to merge {size}: {merged:?}");
 }
 
 /// Memory budget of a merge.
 pub const BUDGET: usize = 64 << 20;
 
-/// Merges one file with a good one, `None` if its footer is refused.
+/// Merges one file into one in this codec, `None` if its footer is refused.
 ///
 /// # Errors
 ///
 /// Why the file is not merged.
-pub fn merged(file: Vec<u8>) -> Option<Result<u64, MergeError>> {
+pub fn merged(file: Vec<u8>, codec: Codec) -> Option<Result<u64, MergeError>> {
     let store = store_of(file);
     let bad = read(&store)?;
     // Whatever its columns are called now, they are those of the output.
@@ -144,7 +144,7 @@ pub fn merged(file: Vec<u8>) -> Option<Result<u64, MergeError>> {
     let options = MergeOptions::default()
         .with_sort_order(order)
         .with_memory_budget_bytes(BUDGET as u64)
-        .with_codec(Codec::None)
+        .with_codec(codec)
         .with_verify_reread(true);
     let input = |footer: SourceFooter, sequence| MergeInput {
         footer,
