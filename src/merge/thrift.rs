@@ -268,12 +268,12 @@ mod tests {
 
     #[test]
     fn what_the_parser_would_read_in_another_way_is_refused() {
-        let walk = |known, bytes: &[u8]| Walker::new(bytes).fields(known, |_, _, _| Ok(false));
         const KNOWN: Fields = &[
             (1, Form::Int),
             (2, Form::List(&Form::Bool)),
             (3, Form::List(&Form::Int)),
         ];
+        let walk = |known, bytes: &[u8]| Walker::new(bytes).fields(known, |_, _, _| Ok(false));
         assert_eq!(walk(KNOWN, &[0x15, 2, 0x19, 0x21, 1, 2, 0x19, 0x15, 2, 0]), Ok(()));
         // A text where a number should be, a list of others than it should have, a list of booleans that nobody knows.
         for other in [
