@@ -37,6 +37,8 @@ pub const DEFAULT_MAX_PLAN_FILES: usize = 1_000;
 pub const DEFAULT_MAX_PLAN_BYTES: u64 = 4 << 30;
 /// Default of [`Options::max_open_windows`].
 pub const DEFAULT_MAX_OPEN_WINDOWS: usize = 10_000;
+/// Default of [`Options::max_pending_files`].
+pub const DEFAULT_MAX_PENDING_FILES: usize = 1_000_000;
 /// Default of [`Options::max_known_writers`].
 pub const DEFAULT_MAX_KNOWN_WRITERS: usize = 10_000;
 /// Default of [`Options::target_file_size_bytes`]: 256 MiB.
@@ -83,6 +85,10 @@ pub struct Options {
     pub max_plan_bytes: u64,
     /// Most windows with pending files, over all namespaces; further files wait for a listing.
     pub max_open_windows: usize,
+    /// Most pending files, over all namespaces; further ones wait for a listing. Where this is reached, a namespace may
+    /// still have its even share, so that one that stands still does not stop the others. In memory each takes about
+    /// 0.6 kB.
+    pub max_pending_files: usize,
     /// Most writers remembered per namespace.
     pub max_known_writers: usize,
     /// Output files are rolled at about this size, as far as the memory budget allows: up to 2,048 times an eighth of it.
@@ -133,6 +139,7 @@ impl Default for Options {
             max_plan_files: DEFAULT_MAX_PLAN_FILES,
             max_plan_bytes: DEFAULT_MAX_PLAN_BYTES,
             max_open_windows: DEFAULT_MAX_OPEN_WINDOWS,
+            max_pending_files: DEFAULT_MAX_PENDING_FILES,
             max_known_writers: DEFAULT_MAX_KNOWN_WRITERS,
             target_file_size_bytes: DEFAULT_TARGET_FILE_SIZE_BYTES,
             memory_budget_bytes: DEFAULT_MEMORY_BUDGET_BYTES,
@@ -184,6 +191,7 @@ with_methods! { Options {
     with_max_plan_files: max_plan_files, usize;
     with_max_plan_bytes: max_plan_bytes, u64;
     with_max_open_windows: max_open_windows, usize;
+    with_max_pending_files: max_pending_files, usize;
     with_max_known_writers: max_known_writers, usize;
     with_target_file_size_bytes: target_file_size_bytes, u64;
     with_memory_budget_bytes: memory_budget_bytes, u64;
@@ -219,6 +227,7 @@ impl Options {
         at_least("maxPlanFiles", self.max_plan_files as u64, 1)?;
         at_least("maxPlanBytes", self.max_plan_bytes, 1)?;
         at_least("maxOpenWindows", self.max_open_windows as u64, 1)?;
+        at_least("maxPendingFiles", self.max_pending_files as u64, 1)?;
         at_least("maxKnownWriters", self.max_known_writers as u64, 1)?;
         at_least("targetFileSizeBytes", self.target_file_size_bytes, 1 << 20)?;
         at_least("memoryBudgetBytes", self.memory_budget_bytes, 16 << 20)?;

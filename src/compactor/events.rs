@@ -132,7 +132,10 @@ impl Compactor {
             .sight(&event.key, size, event.etag.clone(), Sighting::Event, now)
             .await?;
         let full = || {
-            let message = format!("too many open windows: the file is taken up later. key=`{}`", event.key);
+            let message = format!(
+                "too many open windows or pending files: the file is taken up later. key=`{}`",
+                event.key
+            );
             Error::new(ErrorKind::Unavailable, message)
         };
         Ok((outcome.ok_or_else(full)?, to_save))

@@ -21,8 +21,11 @@ pub struct Reconciled {
     pub recorded: u64,
     /// Source files newly set aside.
     pub set_aside: u64,
-    /// Files that could not be taken in now, and are found again by the next listing.
+    /// Files for which there was no room, within `maxOpenWindows` and `maxPendingFiles`: list again once windows have been
+    /// compacted ([`run`](Compactor::run) does).
     pub deferred: u64,
+    /// Files of namespaces that stand still, which are found again by the next listing.
+    pub refused: u64,
 }
 
 impl Compactor {
@@ -100,7 +103,7 @@ impl Compactor {
                     Ok((None, _)) => reconciled.deferred += 1,
                     // A namespace that stands still does not stop the others.
                     Err(error) if matches!(error.kind(), ErrorKind::Halted | ErrorKind::Invalid) => {
-                        reconciled.deferred += 1;
+                        reconciled.refused += 1;
                     }
                     Err(error) => return Err(error),
                 }

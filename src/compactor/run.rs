@@ -23,8 +23,9 @@ impl Compactor {
     /// and nothing is left to do now.
     ///
     /// Events are acknowledged only after the state that reflects them has been saved, and no message is held while
-    /// files are merged. The bucket is listed at the start and every hour. Dropping the future stops everything at
-    /// the next await; the next run goes on from there.
+    /// files are merged. The bucket is listed at the start and every hour; where it holds more than `maxPendingFiles`, also
+    /// whenever half of these have been compacted. Dropping the future stops everything at the next await; the next run
+    /// goes on from there.
     ///
     /// # Errors
     ///
@@ -35,14 +36,22 @@ impl Compactor {
         let mut open = true;
         let mut source_from = Timestamp::MIN;
         let mut list_at = clock.now();
+        // The bucket holds files for which there was no room.
+        let mut backlog = false;
         // Kept over turns of the loop: a batch that is being waited for is not asked for twice.
         let mut next_batch = source.next_batch().fuse();
         loop {
             let now = clock.now();
-            if list_at <= now {
+            if list_at <= now || (backlog && self.tracker.has_room()) {
                 match self.reconcile(now).await {
-                    Ok(_) => list_at = clock.now() + RECONCILE_EVERY_MS,
-                    Err(error) if error.is_retryable() => list_at = clock.now() + SOURCE_PAUSE_MS,
+                    Ok(listed) => {
+                        backlog = listed.deferred > 0;
+                        list_at = clock.now() + RECONCILE_EVERY_MS;
+                    }
+                    Err(error) if error.is_retryable() => {
+                        backlog = false;
+                        list_at = clock.now() + SOURCE_PAUSE_MS;
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use super::namespace::NamespaceState;
+use super::namespace::{NamespaceState, Room};
 use super::pending::{Arrival, PendingFile};
 use super::record::{RosterRecord, TrackerKey, WindowRecord};
 use super::sizes::WindowSizes;
@@ -28,6 +28,8 @@ pub struct WindowTracker {
     namespaces: BTreeMap<Namespace, NamespaceState>,
     /// Windows with pending files, of all namespaces.
     open_windows: usize,
+    /// Of all namespaces.
+    pending_files: usize,
     /// Number of the next file that arrives.
     next_number: u64,
     /// Who had the last turn.
@@ -45,7 +47,7 @@ pub enum Observed {
         /// The boundary.
         boundary: Timestamp,
     },
-    /// Too many windows are open: not taken. Its notification must not be acknowledged.
+    /// Too many windows are open, or too many files pending: not taken. Its notification must not be acknowledged.
     Deferred,
     /// It is pending now.
     Recorded,
@@ -86,6 +88,7 @@ impl WindowTracker {
             options,
             namespaces: BTreeMap::new(),
             open_windows: 0,
+            pending_files: 0,
             next_number: 0,
             turns: BTreeMap::new(),
         }
@@ -126,6 +129,8 @@ impl WindowTracker {
     /// has the file.
     pub fn handle_file(&mut self, file: SourceFile, arrival: Arrival, now: Timestamp) -> Observed {
         let may_open = self.open_windows < self.options.max_open_windows;
+        let is_full = self.pending_files >= self.options.max_pending_files;
+        let share = self.options.max_pending_files / self.namespaces.len().max(1);
         let number = self.next_number;
         self.next_number += 1;
         if !self.namespaces.contains_key(&file.name.namespace) {
@@ -137,10 +142,22 @@ impl WindowTracker {
         let Some(state) = self.namespaces.get_mut(&file.name.namespace) else {
             return Observed::Deferred;
         };
-        let before = state.window_count();
-        let observed = state.handle_file(file, arrival, now, number, may_open, &self.options);
-        self.open_windows += state.window_count() - before;
+        let room = Room {
+            may_open,
+            may_take: !is_full || state.file_count() < share,
+        };
+        let before = (state.window_count(), state.file_count());
+        let observed = state.handle_file(file, arrival, now, number, room, &self.options);
+        self.open_windows += state.window_count() - before.0;
+        self.pending_files += state.file_count() - before.1;
         observed
+    }
+
+    /// Whether no more than half of what may be open and pending is, so that a listing is worth its while after files
+    /// have been [deferred](Observed::Deferred).
+    pub fn has_room(&self) -> bool {
+        self.open_windows <= self.options.max_open_windows / 2
+            && self.pending_files <= self.options.max_pending_files / 2
     }
 
     /// Drops a pending file, because it goes to quarantine or a plan was found to have it.
@@ -326,14 +343,16 @@ impl WindowTracker {
     /// Changes the state of a namespace, which need not exist before.
     fn change<T>(&mut self, namespace: &Namespace, change: impl FnOnce(&mut NamespaceState) -> T) -> T {
         if let Some(state) = self.namespaces.get_mut(namespace) {
-            let before = state.window_count();
+            let before = (state.window_count(), state.file_count());
             let result = change(state);
-            self.open_windows = self.open_windows - before + state.window_count();
+            self.open_windows = self.open_windows - before.0 + state.window_count();
+            self.pending_files = self.pending_files - before.1 + state.file_count();
             return result;
         }
         let mut state = NamespaceState::new(namespace.clone(), &self.options);
         let result = change(&mut state);
         self.open_windows += state.window_count();
+        self.pending_files += state.file_count();
         self.namespaces.insert(namespace.clone(), state);
         result
     }

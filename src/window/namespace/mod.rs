@@ -42,6 +42,15 @@ pub(super) struct NamespaceState {
     dirty_roster: bool,
 }
 
+/// What the limits over all namespaces leave to one of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Another window with pending files.
+    pub(super) may_open: bool,
+    /// Another pending file.
+    pub(super) may_take: bool,
+}
+
 /// A draft was given out.
 #[derive(Debug)]
 struct Busy {
@@ -117,13 +126,17 @@ impl NamespaceState {
         self.windows.len()
     }
 
+    pub(in crate::window) fn file_count(&self) -> usize {
+        self.keys.len()
+    }
+
     pub(in crate::window) fn handle_file(
         &mut self,
         file: SourceFile,
         arrival: Arrival,
         now: Timestamp,
         number: u64,
-        may_open: bool,
+        room: Room,
         options: &Options,
     ) -> Observed {
         let window = self.window_of(file.name.timestamp);
@@ -146,7 +159,7 @@ impl NamespaceState {
             self.replace(&known, pending);
             return Observed::Updated;
         }
-        if !may_open && !self.windows.contains_key(&window.start) {
+        if !room.may_take || (!room.may_open && !self.windows.contains_key(&window.start)) {
             return Observed::Deferred;
         }
         let pending = PendingFile::new(file, arrival, now);

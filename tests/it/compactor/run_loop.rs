@@ -111,6 +111,44 @@ fn a_message_of_a_namespace_that_stands_still_is_not_acknowledged_and_a_malforme
     );
 }
 
+#[test]
+fn a_backlog_beyond_the_limit_is_taken_in_part_by_part_and_stops_no_other_namespace() {
+    let mut world = World::new();
+    world.options = world.options.with_max_pending_files(8).with_min_files_to_compact(1);
+    let mut rows = Vec::new();
+    for (sequence, millis) in (0..30).zip(HOUR..) {
+        rows.extend(world.write_some("users", millis, "w1", sequence, 2).1);
+    }
+    let (_, late) = world.write_some("visits", HOUR + 1, "w1", 0, 2);
+    let source = MemoryEventSource::default();
+    source.close();
+    let clock = VirtualClock::new(at(END));
+    let mut compactor = world.open(at(END));
+    run_until(&mut compactor, &source, &clock, END + 10 * MINUTE).unwrap();
+    assert_eq!(world.table_rows("users"), sorted(&[&rows]));
+    assert_eq!(world.table_rows("visits"), late);
+}
+
+#[test]
+fn no_message_is_acknowledged_for_which_there_is_no_room() {
+    let mut world = World::new();
+    world.options = world.options.with_max_pending_files(2);
+    let source = MemoryEventSource::default();
+    let clock = VirtualClock::new(at(HOUR));
+    let mut compactor = world.open(at(HOUR));
+    let mut files = Vec::new();
+    for sequence in 0..4 {
+        files.push(world.write_some("users", HOUR + 1, "w1", sequence, 2));
+    }
+    let receipts: Vec<_> = files
+        .iter()
+        .map(|(event, _)| source.push([Ok(event.clone())]))
+        .collect();
+    run_until(&mut compactor, &source, &clock, HOUR + 1).unwrap();
+    assert_eq!(source.acked(), receipts[..2]);
+    assert_eq!(source.unacked(), receipts[2..]);
+}
+
 /// A state store whose next saves fail.
 #[derive(Debug)]
 struct Failing(Arc<dyn StateStore>, Arc<AtomicUsize>);

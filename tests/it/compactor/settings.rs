@@ -43,7 +43,7 @@ fn refused(world: &World, builder: CompactorBuilder, reason: &str) {
         );
     }
     let listed = block_on(compactor.reconcile(at(END + 20 * MINUTE))).unwrap();
-    assert_eq!((listed.recorded, listed.deferred), (0, 1));
+    assert_eq!((listed.recorded, listed.deferred, listed.refused), (0, 0, 1));
     assert_eq!(
         work_until(&mut compactor, at(END + 20 * MINUTE), at(END + 3 * DAY)).len(),
         0
@@ -124,7 +124,7 @@ fn tables_of_another_format_than_the_settings_ask_for_are_refused_naming_both() 
     let (event, _) = world.write_some("users", HOUR + 1, "w1", 0, 3);
     assert_eq!(tell(&mut compactor, &[event], at(END)), [Err(ErrorKind::Invalid)]);
     let listed = block_on(compactor.reconcile(at(END))).unwrap();
-    assert_eq!((listed.recorded, listed.deferred), (0, 1));
+    assert_eq!((listed.recorded, listed.deferred, listed.refused), (0, 0, 1));
     let halts = compactor.status(at(END)).halts;
     assert_eq!(
         halts[0].reason,

@@ -36,6 +36,7 @@ scripts! {
     presence_of_all_active_writers_is_a_quorum
     saved_state_gives_the_same_tracker
     too_many_open_windows_defer_files
+    too_many_pending_files_leave_each_namespace_its_share
     too_many_writers_turn_the_quorum_off
     watermarks_past_the_end_are_a_quorum
 }
