@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that panics measures nothing")]
 
+#[allow(dead_code, reason = "each benchmark asks it for something else")]
 #[path = "support/counting.rs"]
 mod counting;
 

@@ -15,12 +15,15 @@ use firnline::object_store::{
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 
-/// Counts requests and bytes that are put; multipart uploads are counted as one request without bytes.
+/// Counts requests, reads at once, and bytes that are put; multipart uploads are counted as one request without bytes.
 #[derive(Debug)]
 pub(crate) struct CountingStore {
     inner: Arc<dyn ObjectStore>,
     requests: AtomicU64,
     written: AtomicU64,
+    /// Reads under way, and the most of them that there were.
+    reads: AtomicU64,
+    most_reads: AtomicU64,
 }
 
 impl CountingStore {
@@ -29,7 +32,23 @@ impl CountingStore {
             inner,
             requests: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            most_reads: AtomicU64::new(0),
         }
+    }
+
+    /// The most reads that were under way at once.
+    pub(crate) fn most_reads(&self) -> u64 {
+        self.most_reads.load(Ordering::Relaxed)
+    }
+
+    async fn read<T>(&self, read: impl Future<Output = T>) -> T {
+        self.request();
+        let under_way = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_reads.fetch_max(under_way, Ordering::Relaxed);
+        let answer = read.await;
+        self.reads.fetch_sub(1, Ordering::Relaxed);
+        answer
     }
 
     /// Bytes put and requests made until now.
@@ -72,13 +91,11 @@ impl ObjectStore for CountingStore {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        self.request();
-        self.inner.get_opts(path, options).await
+        self.read(self.inner.get_opts(path, options)).await
     }
 
     async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.request();
-        self.inner.get_ranges(path, ranges).await
+        self.read(self.inner.get_ranges(path, ranges)).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

@@ -64,7 +64,7 @@ impl LaneMemory {
 
 impl Lane {
     /// Hands the saved windows and writers to the tracker.
-    pub(super) fn fill(&self, tracker: &mut WindowTracker) {
+    pub(super) fn fill(&mut self, tracker: &mut WindowTracker) {
         for (start, window) in &self.documents.windows {
             let texts = window.document.iter().filter(|(name, _)| name.starts_with(FILE_PREFIX));
             let files: Vec<FileRecord> = texts.filter_map(|(_, text)| decode(text)).collect();
@@ -76,6 +76,21 @@ impl Lane {
             tracker.join_window(&self.namespace, record);
         }
         tracker.join_roster(&self.namespace, &roster_of(&self.documents.roster));
+        self.one_place_each(tracker);
+    }
+
+    /// A crash between the saves of a door leaves a source pending and in quarantine. It is judged anew then, unless an
+    /// operator has given it up.
+    fn one_place_each(&mut self, tracker: &mut WindowTracker) {
+        let pending = |key: &&ObjectKey| tracker.is_pending(&self.namespace, key).is_some();
+        let doubles: Vec<_> = self.shelf.keys().filter(pending).cloned().collect();
+        for key in doubles {
+            if self.shelf.get(&key).is_some_and(|entry| entry.discarded) {
+                tracker.forget_file(&self.namespace, &key);
+            } else {
+                self.shelf.remove(&key);
+            }
+        }
     }
 
     /// Removes what could not be read, once it is written down that the bucket has to be listed for it.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use firnline::object_store::ObjectStore;
 use firnline::testing::{YieldingStateStore, YieldingStore};
-use firnline::{Compactor, CompactorBuilder, MemoryStateStore, Place, StateStore, Timestamp};
+use firnline::{Compactor, CompactorBuilder, Place, Timestamp};
 use futures::executor::block_on;
 use futures::task::noop_waker_ref;
 
@@ -16,7 +16,7 @@ use super::support::{DAY, END, MINUTE, put, quarantine, two_good};
 use crate::world::{HOUR, World, at, work_until};
 
 /// What a future comes to within so many polls.
-fn polled<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
+pub(super) fn polled<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(noop_waker_ref());
     (0..polls).find_map(|_| match future.as_mut().poll(&mut context) {
@@ -25,21 +25,24 @@ fn polled<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     })
 }
 
-/// A compactor whose stores give way at every operation.
-fn yielding(world: &World, state: &Arc<MemoryStateStore>, now: Timestamp) -> Compactor {
+/// A compactor whose stores give way at every operation, still to be opened.
+pub(super) fn builder(world: &World) -> CompactorBuilder {
     let place = |url: &str, store: &Arc<dyn ObjectStore>| {
         Place::new(url, Arc::new(YieldingStore::new(Arc::clone(store))), "").unwrap()
     };
     let tables: Arc<dyn ObjectStore> = Arc::new(YieldingStore::new(Arc::clone(&world.tables)));
     let tables = crate::table_log::tables("mem://tables", &tables);
-    let builder = CompactorBuilder::new(
+    CompactorBuilder::new(
         place("mem://bucket", &world.bucket),
         place("mem://control", &world.control),
         tables,
-        YieldingStateStore::new(Arc::clone(state) as Arc<dyn StateStore>),
+        YieldingStateStore::new(Arc::clone(&world.state)),
         world.options.clone(),
-    );
-    block_on(builder.open(now)).unwrap()
+    )
+}
+
+pub(super) fn yielding(world: &World, now: Timestamp) -> Compactor {
+    block_on(builder(world).open(now)).unwrap()
 }
 
 /// Two good files and a bad one, so that a plan is void and another one commits. Of the host's call number `dropped` the
@@ -47,7 +50,7 @@ fn yielding(world: &World, state: &Arc<MemoryStateStore>, now: Timestamp) -> Com
 fn run(dropped: usize, polls: usize) -> bool {
     let what = format!("call {dropped}, {polls} polls");
     let world = World::new();
-    let mut compactor = yielding(&world, &Arc::default(), at(END));
+    let mut compactor = yielding(&world, at(END));
     let bad = format!("data/users/{}-w3-0.parquet", HOUR + 3);
     let event = put(&world.bucket, &bad, garbage_pages());
     assert!(block_on(compactor.handle_events(&[event], at(END))).all_saved());
@@ -98,9 +101,9 @@ fn a_call_that_is_dropped_at_any_poll_is_taken_up_again() {
 /// What another worker has decided is read while a job is finished, and that is dropped after some polls; `true`: it would
 /// have gone on.
 fn run_behind_another(polls: usize) -> bool {
-    let (world, state, later) = (World::new(), Arc::default(), at(END + 60 * MINUTE));
-    let mut ours = yielding(&world, &state, at(END));
-    let mut theirs = yielding(&world, &state, at(END));
+    let (world, later) = (World::new(), at(END + 60 * MINUTE));
+    let mut ours = yielding(&world, at(END));
+    let mut theirs = yielding(&world, at(END));
     let (events, mut rows) = two_good(&world, &mut ours);
     assert!(block_on(theirs.handle_events(&events, at(END))).all_saved());
     work_until(&mut theirs, at(END), later);

@@ -5,6 +5,7 @@ mod delta_tables;
 mod doors;
 mod drift;
 mod dropped;
+mod dropped_calls;
 mod field_ids;
 mod forgotten;
 mod grace;

@@ -9,12 +9,25 @@ mod foreign;
 mod loss;
 mod one;
 mod oracle;
+mod pairs;
 mod rig;
 mod two;
 
-/// With `FIRNLINE_FULL=1` everything is tried, otherwise every so many.
+use firnline::testing::Profile;
+
+/// The stores on which runs are struck.
+const PROFILES: [Profile; 5] = [
+    Profile::S3,
+    Profile::Azure,
+    Profile::EventualList,
+    Profile::Local,
+    Profile::R2,
+];
+
+/// With `FIRNLINE_EVERY=1` or `FIRNLINE_FULL=1` everything is tried, otherwise every so many.
 fn every(stride: usize) -> usize {
-    if full() { 1 } else { stride }
+    let asked = std::env::var_os("FIRNLINE_EVERY").is_some_and(|value| value == "1");
+    if asked || full() { 1 } else { stride }
 }
 
 /// How many schedules where `count` are tried on every change: 50 times as many with `FIRNLINE_FULL=1`, or as many

@@ -1,21 +1,28 @@
-//! One fault at every operation of a whole run.
+//! One fault at every operation of a whole run, on every kind of store.
 
-use firnline::testing::{Fault, Faults};
+use firnline::testing::{Fault, Faults, Operation, OperationKind, Profile};
 
-use crate::faults::every;
 use crate::faults::oracle::{check_end, check_swept, entries};
 use crate::faults::rig::{Driver, Rig, Script};
+use crate::faults::{PROFILES, every};
 
-fn run(faults: Faults, what: &str) -> usize {
-    let rig = Rig::new(faults);
+/// A whole run; what it does.
+pub(super) fn run(profile: Profile, faults: Faults, what: &str) -> Vec<Operation> {
+    let rig = Rig::on(profile, faults);
     let script = Script::whole_run();
     let mut driver = Driver::new(&rig, script.clone());
     driver.to_the_end();
     let status = driver.status();
     check_end(&rig, &script, &status, what);
     check_swept(&rig, what);
-    assert_eq!(rig.faults.struck(), what != "no fault", "{what}");
-    rig.faults.operations()
+    rig.faults.log()
+}
+
+/// Whether a fault can strike such an operation: objects are read as they were written last, by every store that is
+/// supported; only listings and states lag behind.
+pub(super) fn strikes(fault: Fault, operation: &Operation) -> bool {
+    let lags = [OperationKind::List, OperationKind::StateList, OperationKind::StateLoad];
+    fault != Fault::StaleRead || lags.contains(&operation.kind)
 }
 
 #[test]
@@ -30,15 +37,27 @@ fn a_whole_run_has_a_void_two_windows_and_a_late_generation() {
     check_end(&rig, &script, &status, "no fault");
 }
 
+/// Everywhere on a store without limits; one of `stride` operations, and one of five times as many on other stores,
+/// unless all is asked for.
 fn strike_everywhere(fault: Fault, stride: usize) {
-    let operations = run(Faults::none(), "no fault");
-    assert!(operations > 100, "a whole run has more operations than {operations}");
-    for index in (0..operations).step_by(every(stride)) {
-        run(
-            Faults::at(index, fault),
-            &format!("{fault:?} at {index} of {operations}"),
+    let mut runs = 0;
+    for profile in PROFILES {
+        let operations = run(profile, Faults::none(), "no fault");
+        assert!(
+            operations.len() > 100,
+            "a whole run has more operations than {}",
+            operations.len()
         );
+        let stride = if profile == Profile::S3 { stride } else { 5 * stride };
+        let struck = operations.iter().filter(|operation| strikes(fault, operation));
+        for operation in struck.step_by(every(stride)) {
+            let what = format!("{fault:?} at {operation:?} on {profile:?}");
+            let log = run(profile, Faults::at(operation.index, fault), &what);
+            assert!(log.iter().any(|operation| operation.fault.is_some()), "{what}");
+            runs += 1;
+        }
     }
+    println!("{runs} runs with {fault:?}");
 }
 
 #[test]
@@ -64,6 +83,11 @@ fn an_error_of_any_operation_that_was_applied_costs_nothing() {
 #[test]
 fn a_request_that_arrives_when_its_caller_has_gone_on_costs_nothing() {
     strike_everywhere(Fault::AppliedLate, 2);
+}
+
+#[test]
+fn a_listing_or_state_that_lags_behind_costs_nothing() {
+    strike_everywhere(Fault::StaleRead, 1);
 }
 
 #[test]

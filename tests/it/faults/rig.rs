@@ -10,8 +10,8 @@ use firnline::object_store::memory::InMemory;
 use firnline::object_store::path::Path;
 use firnline::object_store::{ObjectStore, ObjectStoreExt};
 use firnline::testing::{
-    ClockedStore, FaultStateStore, FaultStore, Faults, RewindStateStore, SeededRandomness, VirtualClock,
-    YieldingStateStore, YieldingStore,
+    ClockedStore, FaultStateStore, FaultStore, Faults, Profile, ProfileStore, RewindStateStore, SeededRandomness,
+    VirtualClock, YieldingStateStore, YieldingStore,
 };
 use firnline::{Clock, Compactor, JobReport, ObjectEvent, StateStore, Status, Timestamp};
 use futures::executor::block_on;
@@ -46,10 +46,15 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(faults: Faults) -> Self {
-        Self::with(faults, false, 0)
+        Self::on(Profile::S3, faults)
     }
 
-    pub(super) fn with(faults: Faults, yields: bool, seed: u64) -> Self {
+    /// Over stores that have the limits of a profile.
+    pub(super) fn on(profile: Profile, faults: Faults) -> Self {
+        Self::with(profile, faults, false, 0)
+    }
+
+    pub(super) fn with(profile: Profile, faults: Faults, yields: bool, seed: u64) -> Self {
         let clock = VirtualClock::new(at(HOUR));
         let tables_below: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let clocked = |store| ClockedStore::new(store, &clock);
@@ -65,7 +70,8 @@ impl Rig {
             options: blank.options.with_delete_grace_ms(GRACE_MS),
         };
         let faulty = |store: &Arc<dyn ObjectStore>, name: &str| -> Arc<dyn ObjectStore> {
-            let store = Arc::new(FaultStore::new(Arc::clone(store), name, &faults));
+            let limited = Arc::new(ProfileStore::new(Arc::clone(store), profile));
+            let store = Arc::new(FaultStore::new(limited, name, &faults));
             if yields {
                 Arc::new(YieldingStore::new(store))
             } else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use firnline::testing::{Fault, Faults, SeededRandomness};
+use firnline::testing::{Fault, Faults, Profile, SeededRandomness};
 use firnline::{Clock, Compactor, ObjectEvent, Timestamp};
 use futures::StreamExt;
 use futures::executor::block_on;
@@ -148,7 +148,7 @@ fn simulate(seed: u64, trouble: Trouble) {
             faults = faults.and(index, FAULTS[dice.below(FAULTS.len() as u64) as usize]);
         }
     }
-    let rig = Rc::new(Rig::with(faults, true, seed));
+    let rig = Rc::new(Rig::with(Profile::S3, faults, true, seed));
     let mut script = Script::whole_run();
     let inbox = Inbox::default();
     let mut workers: Vec<_> = (0..trouble.workers).map(|_| Worker::new(&rig, &inbox)).collect();
