@@ -43,6 +43,7 @@ mod status;
 pub mod testing;
 mod time;
 mod trace;
+mod whole;
 mod window;
 
 pub use arrow;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,6 +47,17 @@ impl CountingStore {
         self.request();
         let under_way = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_reads.fetch_max(under_way, Ordering::Relaxed);
+        // Stores in memory and on disk answer at once: give the others their turn first.
+        let mut waited = false;
+        futures::future::poll_fn(|context| {
+            context.waker().wake_by_ref();
+            if std::mem::replace(&mut waited, true) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
         let answer = read.await;
         self.reads.fetch_sub(1, Ordering::Relaxed);
         answer

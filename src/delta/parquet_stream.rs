@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use object_store::{GetOptions, GetRange, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use object_store::{GetOptions, GetRange, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
@@ -18,6 +18,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataP
 
 use super::error::LogError;
 use crate::error::{Error, Result};
+use crate::whole::{MAX_TABLE_OBJECT_BYTES, whole_object};
 
 /// Objects up to this size are fetched whole.
 const WHOLE: u64 = 1 << 20;
@@ -285,13 +286,9 @@ pub(super) async fn read_object(
     store: &dyn ObjectStore,
     path: &object_store::path::Path,
 ) -> Result<Option<(Bytes, ObjectMeta)>> {
-    let result = match store.get(path).await {
-        Ok(result) => result,
-        Err(object_store::Error::NotFound { .. }) => return Ok(None),
-        Err(e) => return Err(Error::from_store("get", path, e)),
+    let Some((bytes, meta)) = whole_object(store, path, MAX_TABLE_OBJECT_BYTES).await? else {
+        return Ok(None);
     };
-    let meta = result.meta.clone();
-    let bytes = result.bytes().await.map_err(|e| Error::from_store("get", path, e))?;
     if u64::try_from(bytes.len()).ok() == Some(meta.size) {
         Ok(Some((bytes, meta)))
     } else {

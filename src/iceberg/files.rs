@@ -9,6 +9,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
 use super::error::{invalid, unsupported};
 use crate::error::{Error, ErrorKind, Result};
 use crate::place::parse_path;
+use crate::whole::{MAX_TABLE_OBJECT_BYTES, whole_object};
 
 /// A table's root, as URI and in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,12 +99,8 @@ impl TableFiles {
 
     /// Reads a whole file, `None` if it is not there.
     pub(super) async fn read_path(&self, path: &Path) -> Result<Option<Bytes>> {
-        let failed = |e| Error::from_store("get", path, e);
-        match self.store.get(path).await {
-            Ok(found) => found.bytes().await.map(Some).map_err(failed),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(failed(e)),
-        }
+        let found = whole_object(self.store.as_ref(), path, MAX_TABLE_OBJECT_BYTES).await?;
+        Ok(found.map(|(bytes, _)| bytes))
     }
 
     /// What the store knows of a file, `None` if it is not there.

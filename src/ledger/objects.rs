@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::whole::whole_object;
 
 /// Largest control object that is read. The largest that is written, a plan, stays far below.
 const MAX_OBJECT_BYTES: u64 = 64 << 20;
@@ -47,23 +48,7 @@ pub(crate) async fn create_once(store: &dyn ObjectStore, path: &Path, bytes: Byt
 
 /// The content of `path`, `None` if there is no such object.
 pub(crate) async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Option<(Bytes, ObjectMeta)>> {
-    let answer = match store.get(path).await {
-        Ok(answer) => answer,
-        Err(object_store::Error::NotFound { .. }) => return Ok(None),
-        Err(e) => return Err(Error::from_store("get", path, e)),
-    };
-    let meta = answer.meta.clone();
-    if meta.size > MAX_OBJECT_BYTES {
-        return Err(Error::new(
-            ErrorKind::Data,
-            format!(
-                "control object too large. object=`{path}` bytes=`{}` limit=`{MAX_OBJECT_BYTES}`",
-                meta.size
-            ),
-        ));
-    }
-    let bytes = answer.bytes().await.map_err(|e| Error::from_store("get", path, e))?;
-    Ok(Some((bytes, meta)))
+    whole_object(store, path, MAX_OBJECT_BYTES).await
 }
 
 /// Deletes `path`; that it is gone already is fine.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -592,12 +592,12 @@ async fn read_floor(store: &dyn ObjectStore, dir: &Path) -> Result<Floor> {
         return Ok(Floor::default());
     };
     let path = floors.join(format!("{newest}.json"));
-    match store.get(&path).await {
-        Ok(answer) => {
-            let bytes = answer.bytes().await.map_err(|e| Error::from_store("get", &path, e))?;
-            objects::decode(&path, &bytes)
-        }
-        Err(e) => Err(Error::from_store("get", &path, e)),
+    match objects::read(store, &path).await? {
+        Some((bytes, _)) => objects::decode(&path, &bytes),
+        None => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("a floor went away while it was read. object=`{path}`"),
+        )),
     }
 }
 

@@ -7,7 +7,16 @@ use std::path::{Path, PathBuf};
 
 /// Layers from the base up. Rooms of one inner list may see each other, those of different ones of a layer not.
 const LAYERS: &[&[&[&str]]] = &[
-    &[&["error", "time", "options", "encoding", "ids", "printable", "trace"]],
+    &[&[
+        "error",
+        "time",
+        "options",
+        "encoding",
+        "ids",
+        "printable",
+        "trace",
+        "whole",
+    ]],
     &[&[
         "naming",
         "event",

@@ -17,6 +17,7 @@ use crate::iceberg::files::{Root, TableFiles};
 use crate::iceberg::metadata::{NewTable, TableMetadata};
 use crate::iceberg::metadata_file::{decode, version_of};
 use crate::iceberg::update::check_requirements;
+use crate::whole::{MAX_TABLE_OBJECT_BYTES, whole_object};
 
 const HINT: &str = "version-hint.text";
 
@@ -140,14 +141,11 @@ impl FileSystemCatalog {
     }
 
     async fn read(&self, version: u64, path: &Path) -> Result<Option<CatalogTable>> {
-        let failed = |e| Error::from_store("get", path, e);
-        let found = match self.files.store().get(path).await {
-            Ok(found) => found,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(failed(e)),
+        let found = whole_object(self.files.store().as_ref(), path, MAX_TABLE_OBJECT_BYTES).await?;
+        let Some((bytes, meta)) = found else {
+            return Ok(None);
         };
-        let etag = found.meta.e_tag.clone();
-        let bytes = found.bytes().await.map_err(failed)?;
+        let etag = meta.e_tag;
         let table = self.table(path, &bytes)?;
         self.remember(Known {
             version,
