@@ -38,7 +38,7 @@ pub const DEFAULT_MAX_PLAN_BYTES: u64 = 4 << 30;
 /// Default of [`Options::max_open_windows`].
 pub const DEFAULT_MAX_OPEN_WINDOWS: usize = 10_000;
 /// Default of [`Options::max_pending_files`].
-pub const DEFAULT_MAX_PENDING_FILES: usize = 1_000_000;
+pub const DEFAULT_MAX_PENDING_FILES: usize = 200_000;
 /// Default of [`Options::max_known_writers`].
 pub const DEFAULT_MAX_KNOWN_WRITERS: usize = 10_000;
 /// Default of [`Options::target_file_size_bytes`]: 256 MiB.
@@ -83,11 +83,10 @@ pub struct Options {
     pub max_plan_files: usize,
     /// Most source bytes in one plan (a single larger file still makes a plan).
     pub max_plan_bytes: u64,
-    /// Most windows with pending files, over all namespaces; further files wait for a listing.
+    /// Most windows with pending files, over all namespaces; further files wait for a listing. Each takes about 4.5 kB.
     pub max_open_windows: usize,
     /// Most pending files, over all namespaces; further ones wait for a listing. Where this is reached, a namespace may
-    /// still have its even share, so that one that stands still does not stop the others. In memory each takes about
-    /// 0.6 kB.
+    /// still have its even share, so that one that stands still does not stop the others. Each takes about 1 kB.
     pub max_pending_files: usize,
     /// Most writers remembered per namespace.
     pub max_known_writers: usize,
