@@ -1,12 +1,20 @@
 //! Notifications of new objects: what they say, and where a host gets them from.
 
+pub mod azure;
+pub mod cloudevents;
+pub mod eventbridge;
+mod fields;
+pub mod gcs;
 mod memory;
 pub mod r2;
+pub mod s3;
+pub mod sns;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use crate::error::Result;
 use crate::naming::{ETag, ObjectKey};
@@ -60,6 +68,44 @@ impl ObjectEvent {
     pub fn with_etag(mut self, etag: impl Into<String>) -> Self {
         self.etag = Some(ETag::new(etag));
         self
+    }
+}
+
+/// Reads one message body of any service that is known, told by its fields: [`azure`], [`cloudevents`], [`eventbridge`],
+/// [`gcs`], [`r2`], [`s3`] and what speaks likewise, [`sns`]. Of an array each element by itself.
+///
+/// One result for each notification, none for what is about anything but objects that are created or deleted. See
+/// [`r2::parse`] for what to do with errors.
+pub fn parse_any(body: &[u8]) -> Vec<Result<ObjectEvent, ParseError>> {
+    match std::str::from_utf8(body) {
+        Ok(text) if azure::is_packed(text) => azure::parse(body),
+        _ => fields::of_json(body, any),
+    }
+}
+
+fn any(value: &Value) -> Vec<Result<ObjectEvent, ParseError>> {
+    if let Value::Array(all) = value {
+        return all.iter().flat_map(any).collect();
+    }
+    let has = |pointer: &str| value.pointer(pointer).is_some();
+    if sns::is_wrapped(value) {
+        sns::message(value)
+    } else if has("/Records") || s3::is_test(value) {
+        s3::message(value)
+    } else if has("/detail-type") {
+        eventbridge::message(value)
+    } else if has("/specversion") {
+        cloudevents::message(value)
+    } else if has("/eventType") {
+        azure::message(value)
+    } else if has("/attributes") || has("/message/attributes") {
+        gcs::message(value)
+    } else if has("/action") {
+        r2::message(value)
+    } else {
+        vec![Err(ParseError::Unrelated {
+            what: "JSON of no form that is known".to_owned(),
+        })]
     }
 }
 
@@ -162,10 +208,57 @@ pub enum ParseError {
         /// The field.
         field: &'static str,
     },
+    /// A message, but not about an object.
+    #[error("not a notification about an object: {what}", what = printable(.what))]
+    Unrelated {
+        /// What it is.
+        what: String,
+    },
     /// Not JSON.
     #[error("notification is not JSON: {detail}", detail = printable(.detail))]
     NotJson {
         /// What the parser said.
         detail: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_form_is_told_by_its_fields() {
+        let forms = [
+            r#"{"action":"PutObject","object":{"key":"k"}}"#,
+            r#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{"object":{"key":"k"}}}]}"#,
+            r#"{"Type":"Notification","TopicArn":"t","Message":"{\"action\":\"PutObject\",\"object\":{\"key\":\"k\"}}"}"#,
+            r#"{"detail-type":"Object Created","detail":{"object":{"key":"k"}}}"#,
+            r#"{"attributes":{"eventType":"OBJECT_FINALIZE","objectId":"k"}}"#,
+            r#"{"message":{"attributes":{"eventType":"OBJECT_FINALIZE","objectId":"k"}}}"#,
+            r#"{"specversion":"1.0","type":"google.cloud.storage.object.v1.finalized","data":{"name":"k"}}"#,
+        ];
+        for form in forms {
+            assert_eq!(parse_any(form.as_bytes()), [Ok(ObjectEvent::created("k"))], "{form}");
+        }
+        let all = format!("[{}]", forms.join(","));
+        assert_eq!(parse_any(all.as_bytes()).len(), forms.len());
+        let azure =
+            r#"{"eventType":"Microsoft.Storage.BlobCreated","subject":"/blobServices/default/containers/c/blobs/k"}"#;
+        assert_eq!(
+            parse_any(azure.as_bytes())[0].as_ref().unwrap().key,
+            ObjectKey::new("k")
+        );
+        assert_eq!(parse_any(br#"{"Event":"s3:TestEvent"}"#), []);
+        assert!(matches!(parse_any(b"{}")[..], [Err(ParseError::Unrelated { .. })]));
+        assert!(matches!(parse_any(b"")[..], [Err(ParseError::NotJson { .. })]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_panic(bytes: Vec<u8>) {
+            let _ = parse_any(&bytes);
+        }
+    }
 }

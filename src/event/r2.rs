@@ -1,11 +1,12 @@
-//! Notifications of Cloudflare R2, as a queue message's body carries them.
+//! Notifications of Cloudflare R2: as a queue message's body carries them, and as an HTTP pull of the queue answers.
 //!
 //! Keys come as they are (not URL-encoded), entity tags without quotes. Source: Cloudflare documentation,
-//! "R2, Event notifications".
+//! "R2, Event notifications" and "Queues, Pull consumers".
 
 use serde_json::Value;
 
-use super::{ObjectEvent, ObjectEventKind, ParseError};
+use super::fields::{Parsed, bad_text, of_json, required, size, text, time, unpacked};
+use super::{EventBatch, EventMessage, ObjectEvent, ObjectEventKind, ParseError, Receipt};
 use crate::naming::{ETag, ObjectKey};
 
 /// Reads one message body: a notification, or an array of them. Unknown fields are ignored.
@@ -13,69 +14,76 @@ use crate::naming::{ETag, ObjectKey};
 /// One result for each notification: a bad one is no reason to lose the others. A body that is no JSON is one bad
 /// notification. [`ParseError`] names the field; hand it to [`Compactor::bad_message`](crate::Compactor::bad_message),
 /// and leave the message to the queue's rule for messages that cannot be read.
-pub fn parse(body: &[u8]) -> Vec<Result<ObjectEvent, ParseError>> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Array(notifications)) => notifications.iter().map(notification).collect(),
-        Ok(one) => vec![notification(&one)],
-        Err(e) => vec![Err(ParseError::NotJson { detail: e.to_string() })],
+pub fn parse(body: &[u8]) -> Parsed {
+    of_json(body, message)
+}
+
+/// Reads the answer of an HTTP pull, each message with its lease.
+///
+/// # Errors
+///
+/// When it is no such answer, or one that says that the pull failed; one message that cannot be read is an error of that
+/// message.
+pub fn parse_pull(body: &[u8]) -> Result<EventBatch, ParseError> {
+    let answer: Value = serde_json::from_slice(body).map_err(|e| ParseError::NotJson { detail: e.to_string() })?;
+    if answer.pointer("/success") != Some(&Value::Bool(true)) {
+        let errors = answer.pointer("/errors").map(Value::to_string).unwrap_or_default();
+        return Err(bad_text("success", &errors, "must be true"));
+    }
+    let Some(Value::Array(pulled)) = answer.pointer("/result/messages") else {
+        return Err(ParseError::MissingField {
+            field: "result.messages",
+        });
+    };
+    let messages = pulled.iter().map(|one| {
+        Ok(EventMessage {
+            receipt: Receipt::new(required(one, "/lease_id", "lease_id")?),
+            events: pulled_body(one).map_or_else(|error| vec![Err(error)], |body| parse(&body)),
+        })
+    });
+    Ok(EventBatch {
+        messages: messages.collect::<Result<_, _>>()?,
+    })
+}
+
+/// The body of a message, which is packed by base64 unless it is of the content type `text`.
+fn pulled_body(message: &Value) -> Result<Vec<u8>, ParseError> {
+    let body = required(message, "/body", "body")?;
+    let is_text = text(message, "/metadata/CF-Content-Type", "metadata.CF-Content-Type")? == Some("text");
+    match is_text || body.trim_start().starts_with(['{', '[']) {
+        true => Ok(body.as_bytes().to_vec()),
+        false => unpacked(body, "body"),
+    }
+}
+
+pub(super) fn message(value: &Value) -> Parsed {
+    match value {
+        Value::Array(notifications) => notifications.iter().map(notification).collect(),
+        one => vec![notification(one)],
     }
 }
 
 fn notification(value: &Value) -> Result<ObjectEvent, ParseError> {
-    let action = required_text(value, "/action", "action")?;
+    let action = required(value, "/action", "action")?;
     let kind = match action {
         "CompleteMultipartUpload" | "CopyObject" | "PutObject" => ObjectEventKind::Created,
         "DeleteObject" | "LifecycleDeletion" => ObjectEventKind::Deleted,
         _ => {
-            return Err(ParseError::BadField {
-                field: "action",
-                value: action.to_owned(),
-                rule: "must be an object-create or object-delete action",
-            });
+            return Err(bad_text(
+                "action",
+                action,
+                "must be an object-create or object-delete action",
+            ));
         }
-    };
-    let key = required_text(value, "/object/key", "object.key")?;
-    let size = match known(value, "/object/size") {
-        None => None,
-        Some(size) => Some(
-            size.as_u64()
-                .ok_or_else(|| bad_field("object.size", size, "must be a number of bytes"))?,
-        ),
     };
     Ok(ObjectEvent {
         bucket: text(value, "/bucket", "bucket")?.map(str::to_owned),
-        key: ObjectKey::new(key),
-        size,
+        key: ObjectKey::new(required(value, "/object/key", "object.key")?),
+        size: size(value, "/object/size", "object.size")?,
         etag: text(value, "/object/eTag", "object.eTag")?.map(ETag::new),
         kind,
-        // Shown, never decided by: a time in an unknown form is no reason to lose the event.
-        event_time: value
-            .pointer("/eventTime")
-            .and_then(Value::as_str)
-            .and_then(|time| time.parse().ok()),
+        event_time: time(value, "/eventTime"),
     })
-}
-
-fn known<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
-    value.pointer(pointer).filter(|found| !found.is_null())
-}
-
-fn text<'a>(value: &'a Value, pointer: &str, field: &'static str) -> Result<Option<&'a str>, ParseError> {
-    known(value, pointer)
-        .map(|found| found.as_str().ok_or_else(|| bad_field(field, found, "must be text")))
-        .transpose()
-}
-
-fn required_text<'a>(value: &'a Value, pointer: &str, field: &'static str) -> Result<&'a str, ParseError> {
-    text(value, pointer, field)?.ok_or(ParseError::MissingField { field })
-}
-
-fn bad_field(field: &'static str, value: &Value, rule: &'static str) -> ParseError {
-    ParseError::BadField {
-        field,
-        value: value.to_string(),
-        rule,
-    }
 }
 
 #[cfg(test)]
@@ -167,6 +175,38 @@ mod tests {
             }
         ));
         assert!(matches!(missing("{"), ParseError::NotJson { .. }));
+    }
+
+    #[test]
+    fn a_pull_gives_each_message_with_its_lease() {
+        use base64::Engine as _;
+        let packed = base64::engine::general_purpose::STANDARD.encode(COPY);
+        let text = serde_json::Value::from(COPY);
+        let body = format!(
+            r#"{{"success":true,"errors":[],"messages":[],"result":{{"messages":[
+            {{"body":"{packed}","id":"1","timestamp_ms":1689615013586,"attempts":2,
+            "metadata":{{"CF-sourceMessageSource":"dash","CF-Content-Type":"json"}},"lease_id":"a"}},
+            {{"body":{text},"id":"2","attempts":1,"metadata":{{"CF-Content-Type":"text"}},"lease_id":"b"}},
+            {{"body":"!","id":"3","attempts":1,"metadata":{{"CF-Content-Type":"bytes"}},"lease_id":"c"}}]}}}}"#
+        );
+        let messages = parse_pull(body.as_bytes()).unwrap().messages;
+        let leases: Vec<_> = messages.iter().map(|message| message.receipt.as_str()).collect();
+        assert_eq!(leases, ["a", "b", "c"]);
+        let expected = parse(COPY.as_bytes());
+        assert_eq!((&messages[0].events, &messages[1].events), (&expected, &expected));
+        assert_eq!(messages[2].events, [Err(bad_text("body", "!", "must be base64"))]);
+        let failed = parse_pull(br#"{"success":false,"errors":[{"code":10000}],"result":null}"#).unwrap_err();
+        assert_eq!(
+            failed.to_string(),
+            r#"notification field malformed: must be true. field=`success` value=`[{"code":10000}]`"#
+        );
+        let nothing = parse_pull(br#"{"success":true}"#).unwrap_err();
+        assert_eq!(
+            nothing,
+            ParseError::MissingField {
+                field: "result.messages"
+            }
+        );
     }
 
     proptest! {
