@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -34,6 +35,15 @@ pub enum Action {
 }
 
 impl Action {
+    /// The path of a file.
+    pub(super) fn path(&self) -> Option<&str> {
+        match self {
+            Self::Add(add) => Some(&add.path),
+            Self::Remove(remove) => Some(&remove.path),
+            _ => None,
+        }
+    }
+
     /// Reads the actions of a commit object, one JSON object a line.
     ///
     /// # Errors
@@ -47,15 +57,27 @@ impl Action {
                 continue;
             }
             lines += 1;
-            let line: Line = serde_json::from_slice(line).map_err(|source| LogError::Commit {
-                line: index + 1,
-                source,
-            })?;
-            line.push_into(&mut actions);
+            actions.extend(Self::parse_line(index + 1, line)?);
         }
         if lines == 0 {
             return Err(LogError::EmptyCommit.into());
         }
+        Ok(actions)
+    }
+
+    /// Reads a line, whose number is for errors. It should hold one action.
+    pub(super) fn parse_line(number: usize, line: &[u8]) -> Result<Vec<Self>> {
+        let mut actions = Vec::new();
+        let (add, remove) = decode_line::<Line<Add, Remove>>(number, line)?.split(&mut actions);
+        actions.extend(add.map(Self::Add));
+        actions.extend(remove.map(Self::Remove));
+        Ok(actions)
+    }
+
+    /// As [`parse_line`](Self::parse_line), but passes over files.
+    pub(super) fn parse_state_line(number: usize, line: &[u8]) -> Result<Vec<Self>> {
+        let mut actions = Vec::new();
+        let _ = decode_line::<Line<IgnoredAny, IgnoredAny>>(number, line)?.split(&mut actions);
         Ok(actions)
     }
 
@@ -75,27 +97,32 @@ impl Action {
     }
 }
 
+fn decode_line<'a, T: Deserialize<'a>>(number: usize, line: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(line).map_err(|source| LogError::Commit { line: number, source }.into())
+}
+
+/// What may stand in a line, files as `A` and `R`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Line {
-    add: Option<Add>,
+struct Line<A, R> {
+    add: Option<A>,
     commit_info: Option<CommitInfo>,
     domain_metadata: Option<DomainMetadata>,
     meta_data: Option<Metadata>,
     protocol: Option<Protocol>,
-    remove: Option<Remove>,
+    remove: Option<R>,
     txn: Option<Txn>,
 }
 
-impl Line {
-    fn push_into(self, actions: &mut Vec<Action>) {
-        actions.extend(self.add.map(Action::Add));
+impl<A, R> Line<A, R> {
+    /// What is not a file goes to `actions`.
+    fn split(self, actions: &mut Vec<Action>) -> (Option<A>, Option<R>) {
         actions.extend(self.commit_info.map(Action::CommitInfo));
         actions.extend(self.domain_metadata.map(Action::DomainMetadata));
         actions.extend(self.meta_data.map(Action::MetaData));
         actions.extend(self.protocol.map(Action::Protocol));
-        actions.extend(self.remove.map(Action::Remove));
         actions.extend(self.txn.map(Action::Txn));
+        (self.add, self.remove)
     }
 }
 

@@ -11,7 +11,8 @@ use serde_json::{Map, Number, Value};
 
 use super::action::{Action, decode_path};
 use super::error::LogError;
-use super::parquet_stream::{ParquetStream, read_object};
+use super::lines::each_line;
+use super::parquet_stream::ParquetStream;
 use super::segment::CheckpointFiles;
 use crate::error::{Error, Result};
 
@@ -37,11 +38,15 @@ pub(super) async fn read_state(store: &Arc<dyn ObjectStore>, checkpoint: &Checkp
     let mut state = CheckpointState::default();
     for object in &checkpoint.files {
         if is_json(object) {
-            let (bytes, _) = read_json(store, object).await?;
-            let actions = Action::parse_commit(&bytes)?;
-            let file = |action: &Action| matches!(action, Action::Add(_) | Action::Remove(_));
-            state.actions.extend(actions.into_iter().filter(|action| !file(action)));
-            state.sidecars.extend(json_sidecars(&bytes));
+            let each = each_line(store, &object.location, |number, line| {
+                state.actions.extend(Action::parse_state_line(number, line)?);
+                state.sidecars.extend(json_sidecar(line));
+                Ok(())
+            });
+            let gone = || LogError::Torn {
+                object: object.location.to_string(),
+            };
+            each.await?.ok_or_else(gone)?;
             continue;
         }
         let mut stream = ParquetStream::open(store.clone(), object.clone(), &STATE_COLUMNS).await?;
@@ -97,23 +102,13 @@ fn is_json(object: &ObjectMeta) -> bool {
     object.location.extension() == Some("json")
 }
 
-async fn read_json(store: &Arc<dyn ObjectStore>, object: &ObjectMeta) -> Result<(bytes::Bytes, ObjectMeta)> {
-    let gone = || LogError::Torn {
-        object: object.location.to_string(),
-    };
-    Ok(read_object(store, &object.location).await?.ok_or_else(gone)?)
-}
-
-fn json_sidecars(bytes: &[u8]) -> Vec<String> {
+fn json_sidecar(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
         sidecar: Option<Sidecar>,
     }
-    bytes
-        .split(|b| *b == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Line>(line).ok()?.sidecar)
-        .map(|sidecar| sidecar.path)
-        .collect()
+    let line: Line = serde_json::from_slice(line).ok()?;
+    line.sidecar.map(|sidecar| sidecar.path)
 }
 
 struct StateReader<'a> {

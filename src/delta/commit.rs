@@ -10,19 +10,20 @@ use parquet::arrow::ArrowSchemaConverter;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::action::{Action, Add, CommitInfo, DomainMetadata, decode_path, encode_path};
+use super::action::{Action, Add, CommitInfo, decode_path, encode_path};
 use super::create::new_table;
-use super::error::{invalid, unsupported};
+use super::error::invalid;
 use super::evolve::{Followed, follow};
 use super::gate::check_append;
 use super::marker;
 use super::options::DeltaOptions;
 use super::partitioner::ColumnPartitioner;
+use super::row_ids;
 use super::snapshot::Snapshot;
 use super::stats::file_stats;
 use super::stats_columns::StatsColumns;
 use crate::data_file::DataFile;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::Sha256Digest;
 use crate::partitioning::{Partitioner, stored};
 use crate::schema::{has_stored_names, with_stored_names};
@@ -255,7 +256,10 @@ impl DeltaCommitBuilder {
         };
         actions.extend(self.txns(commit, &marker)?.into_iter().map(Action::Txn));
         let adds = self.adds(commit, files, &table_schema, &stats)?;
-        let (adds, row_ids) = self.with_row_ids(version, adds, files)?;
+        let (adds, row_ids) = match &self.base {
+            Some(base) => row_ids::assigned(base, version, adds, files)?,
+            None => (adds, None),
+        };
         actions.extend(row_ids.map(Action::DomainMetadata));
         let outputs = files.iter().map(OutputFile::from).collect();
         actions.extend(adds.into_iter().map(Action::Add));
@@ -326,40 +330,6 @@ impl DeltaCommitBuilder {
             });
         }
         Ok(adds)
-    }
-
-    /// Gives the rows ids where the table keeps them (Delta protocol, "Row Tracking").
-    fn with_row_ids(
-        &self,
-        version: u64,
-        mut adds: Vec<Add>,
-        files: &[DataFile],
-    ) -> Result<(Vec<Add>, Option<DomainMetadata>)> {
-        const DOMAIN: &str = "delta.rowTracking";
-        let tracked = self.base.as_ref().filter(|base| {
-            base.protocol().lists_writer_feature("rowTracking") && !base.metadata().flag("delta.rowTrackingSuspended")
-        });
-        let Some(base) = tracked.filter(|_| !adds.is_empty()) else {
-            return Ok((adds, None));
-        };
-        let mut high = match base.domain(DOMAIN) {
-            None => -1,
-            Some(text) => high_water_mark(text)
-                .ok_or_else(|| unsupported(format!("row ids cannot be assigned. domain=`{DOMAIN}` value=`{text}`")))?,
-        };
-        for (add, file) in adds.iter_mut().zip(files) {
-            add.base_row_id = Some(high.checked_add(1).ok_or_else(row_ids_exhausted)?);
-            add.default_row_commit_version = Some(signed("version", version)?);
-            high = high
-                .checked_add(signed("rows of a data file", file.rows)?)
-                .ok_or_else(row_ids_exhausted)?;
-        }
-        let domain = DomainMetadata {
-            domain: DOMAIN.to_owned(),
-            configuration: json!({ "rowIdHighWaterMark": high }).to_string(),
-            removed: false,
-        };
-        Ok((adds, Some(domain)))
     }
 
     fn commit_info(&self, commit: &TableCommit, marker: &Marker, txn_id: Uuid, files: &[DataFile]) -> CommitInfo {
@@ -532,17 +502,6 @@ fn relative_path<'a>(root: &Path, path: &'a str) -> Result<&'a str> {
     Ok(relative)
 }
 
-fn signed(what: &str, value: u64) -> Result<i64> {
+pub(super) fn signed(what: &str, value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| invalid(format!("{what} is too large. value=`{value}`")))
-}
-
-fn high_water_mark(configuration: &str) -> Option<i64> {
-    serde_json::from_str::<Value>(configuration)
-        .ok()?
-        .get("rowIdHighWaterMark")?
-        .as_i64()
-}
-
-fn row_ids_exhausted() -> Error {
-    unsupported("row ids are exhausted")
 }

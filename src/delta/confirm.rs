@@ -70,6 +70,17 @@ impl<'a> Walk<'a> {
         }))
     }
 
+    /// The actions of a commit that [`step`](Self::step) looks at: all but files of others, of which it is enough to know
+    /// whether one is taken out.
+    pub(super) fn wants(&self) -> impl FnMut(&Action) -> bool + Send + '_ {
+        let mut takes_out = false;
+        move |action| match action.path() {
+            Some(path) if self.outputs.contains(&output_path(self.root, path)) => true,
+            Some(_) => matches!(action, Action::Remove(_)) && !std::mem::replace(&mut takes_out, true),
+            None => true,
+        }
+    }
+
     /// Takes in the next commit.
     pub(super) fn step(&mut self, version: u64, commit: &[Action]) -> Result<(), Refusal> {
         let info = commit.iter().find_map(|action| match action {

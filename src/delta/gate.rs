@@ -5,6 +5,7 @@ use super::error::unsupported;
 use super::mapping;
 use super::options::{DeltaOptions, parse_interval_ms};
 use super::partitioner::ColumnPartitioner;
+use super::row_ids;
 use super::schema::constraints;
 use super::snapshot::Snapshot;
 use crate::error::Result;
@@ -56,6 +57,11 @@ pub(super) fn check_append(table: &Snapshot, options: &DeltaOptions) -> Result<(
             "delta.setTransactionRetentionDuration" => {
                 parse_interval_ms(value).is_none_or(|millis| millis < options.horizon_ms)
             }
+            // Not only as features of the protocol: older tables have the properties alone.
+            "delta.enableIcebergCompatV1" | "delta.enableIcebergCompatV2" | "delta.enableIcebergCompatV3" => {
+                value.trim().eq_ignore_ascii_case("true")
+            }
+            "delta.universalFormat.enabledFormats" => !value.trim().is_empty(),
             _ => key.starts_with("delta.constraints."),
         };
         if refused {
@@ -71,6 +77,7 @@ pub(super) fn check_append(table: &Snapshot, options: &DeltaOptions) -> Result<(
     if table.has_in_commit_timestamps() && table.in_commit_timestamp().is_none() {
         obstacles.push("in-commit timestamp missing from the newest commit".to_owned());
     }
+    obstacles.extend(row_ids::obstacle(table));
     if obstacles.is_empty() {
         return Ok(());
     }

@@ -12,6 +12,7 @@ use super::checkpoint::{CheckpointState, read_state};
 use super::commit::{commit_path, log_dir};
 use super::error::LogError;
 use super::hint;
+use super::lines::each_line;
 use super::parquet_stream::read_object;
 use super::segment::{CheckpointFiles, Listing};
 use super::snapshot::{PartialSnapshot, Snapshot};
@@ -59,16 +60,60 @@ impl Log {
         log_dir(&self.root)
     }
 
-    /// The actions of a commit; `None` when there is none of this version, or not any more.
-    pub(super) async fn commit(&self, version: u64) -> Result<Option<Vec<Action>>> {
-        Ok(self.commit_object(version).await?.map(|(actions, _)| actions))
+    /// The actions of a commit that `keep` wants; `None` when there is none of this version, or not any more. No others
+    /// are held in memory: a commit may list every file of the table.
+    pub(super) async fn commit(
+        &self,
+        version: u64,
+        mut keep: impl FnMut(&Action) -> bool + Send,
+    ) -> Result<Option<Vec<Action>>> {
+        let mut kept = Vec::new();
+        let each = self.each_action(version, |action| {
+            if keep(&action) {
+                kept.push(action);
+            }
+            Ok(())
+        });
+        Ok(each.await?.map(|()| kept))
     }
 
-    async fn commit_object(&self, version: u64) -> Result<Option<(Vec<Action>, ObjectMeta)>> {
+    /// Hands over the actions of a commit one by one; `None` as for [`commit`](Self::commit).
+    pub(super) async fn each_action(
+        &self,
+        version: u64,
+        mut take: impl FnMut(Action) -> Result<()> + Send,
+    ) -> Result<Option<()>> {
+        let each = self.each_line(version, |number, line| {
+            Action::parse_line(number, line)?.into_iter().try_for_each(&mut take)
+        });
+        Ok(each.await?.map(drop))
+    }
+
+    /// The actions of a commit that are not files.
+    pub(super) async fn commit_state(&self, version: u64) -> Result<Option<(Vec<Action>, ObjectMeta)>> {
+        let mut state = Vec::new();
+        let each = self.each_line(version, |number, line| {
+            state.extend(Action::parse_state_line(number, line)?);
+            Ok(())
+        });
+        Ok(each.await?.map(|meta| (state, meta)))
+    }
+
+    async fn each_line(
+        &self,
+        version: u64,
+        mut take: impl FnMut(usize, &[u8]) -> Result<()> + Send,
+    ) -> Result<Option<ObjectMeta>> {
         let path = commit_path(&self.root, version);
-        match read_object(&self.store, &path).await? {
-            Some((bytes, meta)) => Ok(Some((at(&path, Action::parse_commit(&bytes))?, meta))),
-            None => Ok(None),
+        let mut is_empty = true;
+        let read = each_line(&self.store, &path, |number, line| {
+            is_empty = false;
+            take(number, line)
+        });
+        let meta = at(&path, read.await)?;
+        match meta {
+            Some(_) if is_empty => at(&path, Err(LogError::EmptyCommit.into())),
+            meta => Ok(meta),
         }
     }
 
@@ -113,7 +158,7 @@ impl Log {
     /// Reads the commits after those that have been read, by their names: a listing may lag behind, and a table that
     /// seems to be older than it is looks as if it had been rolled back.
     async fn read_on(&self, mut loaded: Loaded) -> Result<Loaded> {
-        while let Some((actions, meta)) = self.commit_object(loaded.snapshot.version().saturating_add(1)).await? {
+        while let Some((actions, meta)) = self.commit_state(loaded.snapshot.version().saturating_add(1)).await? {
             loaded.snapshot.apply(&actions)?;
             loaded.newest_commit = Some(meta);
         }
@@ -133,7 +178,7 @@ impl Log {
             }
             // A checkpoint holds neither the time nor the writer of its own version.
             if segment.commits.is_empty()
-                && let Some((actions, meta)) = self.commit_object(version).await?
+                && let Some((actions, meta)) = self.commit_state(version).await?
             {
                 for action in &actions {
                     state.apply(action, Some(version));
@@ -147,7 +192,7 @@ impl Log {
         }
         let mut newest_commit = None;
         for (commit, _) in &segment.commits {
-            let Some((actions, meta)) = self.commit_object(*commit).await? else {
+            let Some((actions, meta)) = self.commit_state(*commit).await? else {
                 return Err(Overtaken::Retry(Error::new(
                     ErrorKind::Unavailable,
                     format!("a commit went away while the log was read. version=`{commit}`"),

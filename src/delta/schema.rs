@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::action::Metadata;
 use super::error::{LogError, invalid, unsupported};
 use super::mapping::{arrow_metadata, is_mapped, own_metadata};
+use super::type_changes::unknown_changes;
 use crate::encoding::deep_json;
 use crate::error::Result;
 use crate::schema::canonical::{ELEMENT, KEY, UTC, VALUE, join, map_of, map_parts};
@@ -31,7 +32,8 @@ pub(super) fn parse_schema(table: &Metadata) -> Result<SchemaRef, LogError> {
     Ok(Arc::new(Schema::new(parser.fields(&value, "")?)))
 }
 
-/// The columns whose metadata ask a writer to compute or to check values, with what they ask.
+/// The columns whose metadata ask a writer to compute or to check values, with what they ask, or tell of changes of their
+/// types that nobody can follow.
 pub(super) fn constraints(schema_string: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(value) = deep_json::<Value>(schema_string.as_bytes()) {
@@ -47,6 +49,8 @@ fn collect_constraints(value: &Value, path: &str, found: &mut Vec<String>) {
             let path = name.map_or_else(|| path.to_owned(), |name| join(path, name));
             for (key, value) in object {
                 if let ("metadata", Value::Object(metadata)) = (key.as_str(), value) {
+                    let changes = metadata.get("delta.typeChanges").into_iter().flat_map(unknown_changes);
+                    found.extend(changes.map(|change| format!("type change {change} on {path}")));
                     for key in metadata.keys() {
                         if CONSTRAINTS
                             .iter()

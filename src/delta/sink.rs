@@ -131,11 +131,14 @@ impl DeltaSink {
     /// Walks back from a version to the commit that holds the entry of this seq, while there are commits.
     async fn find_entry(&self, lane: LaneId, wanted: Marker, from: u64) -> Result<Option<(u64, Vec<Action>)>> {
         for version in (0..=from).rev() {
-            let Some(commit) = self.log.commit(version).await? else {
+            let Some((state, _)) = self.log.commit_state(version).await? else {
                 return Ok(None);
             };
-            match entry_marker(&commit, lane)? {
-                Some(found) if found.seq == wanted.seq => return Ok(Some((version, commit))),
+            match entry_marker(&state, lane)? {
+                Some(found) if found.seq == wanted.seq => {
+                    let commit = self.log.commit(version, |_| true).await?;
+                    return Ok(commit.map(|commit| (version, commit)));
+                }
                 // Seqs only grow: what is wanted is not further back.
                 Some(found) if found.seq < wanted.seq => return Ok(None),
                 _ => {}
@@ -165,11 +168,9 @@ impl DeltaSink {
             );
             Error::new(ErrorKind::Unavailable, message).with_source(cause)
         };
-        match self.log.commit(file.version()).await.map_err(unknown)? {
-            Some(found) if file.is_same_commit(&found) => {
-                Ok(Put::Landed(entry_of(self.log.root(), file.version(), &found)))
-            }
-            Some(found) => Ok(Put::Lost(found)),
+        match self.log.commit_state(file.version()).await.map_err(unknown)? {
+            Some((found, _)) if file.is_same_commit(&found) => Ok(Put::Landed(file.entry().clone())),
+            Some((found, _)) => Ok(Put::Lost(found)),
             None if matches!(
                 refused,
                 StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }
@@ -232,7 +233,12 @@ impl DeltaSink {
             }
         }
         for (version, _) in &segment.commits {
-            let Some(commit) = self.log.commit(*version).await? else {
+            let ours = |action: &Action| {
+                action
+                    .path()
+                    .is_some_and(|path| wanted.contains(&output_path(root, path)))
+            };
+            let Some(commit) = self.log.commit(*version, ours).await? else {
                 return Err(Error::new(
                     ErrorKind::Unavailable,
                     format!("a commit went away while the log was read. version=`{version}`"),
@@ -245,10 +251,7 @@ impl DeltaSink {
             }
             for action in &commit {
                 if let Action::Add(add) = action {
-                    let path = output_path(root, &add.path);
-                    if wanted.contains(&path) {
-                        live.insert(path);
-                    }
+                    live.insert(output_path(root, &add.path));
                 }
             }
         }
@@ -258,7 +261,7 @@ impl DeltaSink {
     /// The walk over the commits after an entry; `None` when they are not all there any more.
     async fn walk(&self, table: &Snapshot, decision: &Decision) -> Result<Option<Confirmation>> {
         let (version, commit) = match decision.table_version {
-            Some(version) => match self.log.commit(version).await? {
+            Some(version) => match self.log.commit(version, |_| true).await? {
                 Some(commit) => (version, commit),
                 None => return Ok(None),
             },
@@ -275,7 +278,7 @@ impl DeltaSink {
             Err(reason) => return Ok(Some(Confirmation::Refuted { reason })),
         };
         for version in version.saturating_add(1)..=table.version() {
-            let Some(commit) = self.log.commit(version).await? else {
+            let Some(commit) = self.log.commit(version, walk.wants()).await? else {
                 return Ok(None);
             };
             if let Err(reason) = walk.step(version, &commit) {
@@ -371,7 +374,7 @@ impl TableSink for DeltaSink {
                 Put::Lost(winner) => {
                     builder.rebase(&winner)?;
                     let mut next = file.version().saturating_add(1);
-                    while let Some(winner) = self.log.commit(next).await? {
+                    while let Some((winner, _)) = self.log.commit_state(next).await? {
                         builder.rebase(&winner)?;
                         next = next.saturating_add(1);
                     }

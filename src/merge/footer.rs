@@ -25,8 +25,9 @@ use crate::schema;
 const TAIL_BYTES: u64 = 64 << 10;
 /// Longest footer that is read.
 const MAX_FOOTER_BYTES: u64 = 16 << 20;
-/// Deepest nesting of a schema; decoding recurses that deep.
-const MAX_SCHEMA_DEPTH: u64 = 64;
+/// Deepest nesting of a schema, in which a list or a map takes two levels; decoding recurses that deep. Columns may nest to
+/// half of it (`schema::canonical`).
+const MAX_SCHEMA_DEPTH: u64 = 130;
 /// Most nodes of a schema.
 const MAX_SCHEMA_NODES: u64 = 20_000;
 /// Most row groups: Parquet's ordinals are 16 bits wide.
@@ -427,8 +428,11 @@ mod tests {
         let deep = |depth: usize| [vec![1; depth], vec![0]].concat();
         assert_eq!(check_shape(&thrift(&deep(65), 0)), Ok(()));
         let refused = |what, value, limit| Err(too_large(what, value, limit));
-        assert_eq!(check_shape(&thrift(&deep(66), 0)), refused("schema depth", 65, 64));
-        assert_eq!(check_shape(&thrift(&deep(15_000), 0)), refused("schema depth", 65, 64));
+        assert_eq!(check_shape(&thrift(&deep(132), 0)), refused("schema depth", 131, 130));
+        assert_eq!(
+            check_shape(&thrift(&deep(15_000), 0)),
+            refused("schema depth", 131, 130)
+        );
         // A long name of a group, which the paths of all its leaves repeat.
         let mut named = vec![0x29, 0xfc, 0xe9, 0x07, 0x48, 0x80, 0x80, 0x04];
         named.extend(vec![b'a'; 1 << 16]);

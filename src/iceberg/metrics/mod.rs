@@ -40,7 +40,8 @@ impl ManifestDataFile {
         self.column_sizes.extend(count(metrics.compressed_size));
         self.value_counts.extend(count(metrics.value_count));
         self.null_value_counts.extend(metrics.null_count.and_then(count));
-        if matches!(leaf.primitive, PrimitiveType::Float | PrimitiveType::Double) {
+        let is_float = matches!(leaf.primitive, PrimitiveType::Float | PrimitiveType::Double);
+        if is_float {
             self.nan_value_counts.extend(metrics.nan_count.and_then(count));
         }
         let length = match mode {
@@ -48,7 +49,10 @@ impl ManifestDataFile {
             MetricsMode::Truncate(length) => Some(length),
             MetricsMode::Full => None,
         };
-        if !leaf.is_repeated {
+        // The specification leaves NaN out of bounds, but there are readers that look at nothing else, and to which NaN is
+        // the greatest value.
+        let may_hide = is_float && metrics.nan_count != Some(0);
+        if !leaf.is_repeated && !may_hide {
             let lower = metrics.lower.as_ref();
             let lower = lower.and_then(|bound| bounds::lower(&bound.value, leaf.primitive, length));
             self.lower_bounds.extend(lower.map(|bytes| (id, bytes)));
@@ -197,7 +201,6 @@ mod tests {
     #[test]
     fn metrics_are_by_field_id_and_repeated_columns_have_no_bounds() {
         let long = |value: i64| value.to_le_bytes().to_vec();
-        let double = |value: f64| value.to_le_bytes().to_vec();
         let all = |value| BTreeMap::from([1, 2, 5, 7, 9, 10].map(|id| (id, value)));
         assert_eq!(
             described(&[]),
@@ -210,12 +213,31 @@ mod tests {
                 value_counts: all(10),
                 null_value_counts: all(2),
                 nan_value_counts: BTreeMap::from([(5, 1), (10, 1)]),
-                lower_bounds: BTreeMap::from([(1, long(-1)), (2, b"an apple and a p".to_vec()), (5, double(-0.0))]),
-                upper_bounds: BTreeMap::from([(1, long(1)), (2, b"z".to_vec()), (5, double(0.0))]),
+                lower_bounds: BTreeMap::from([(1, long(-1)), (2, b"an apple and a p".to_vec())]),
+                upper_bounds: BTreeMap::from([(1, long(1)), (2, b"z".to_vec())]),
                 split_offsets: vec![4, 600],
                 ..ManifestDataFile::default()
             }
         );
+    }
+
+    #[test]
+    fn floats_have_bounds_where_none_is_nan() {
+        let double = |value: f64| value.to_le_bytes().to_vec();
+        let bounds = |nan_count: Option<u64>| {
+            let mut file = data_file();
+            file.columns.iter_mut().for_each(|column| column.nan_count = nan_count);
+            let schema = schema();
+            let config = MetricsConfig::from_properties(&BTreeMap::new(), &schema);
+            let described = ManifestDataFile::from_parquet(&file, "s3://b/p".to_owned(), &schema, &config);
+            (
+                described.lower_bounds.get(&5).cloned(),
+                described.upper_bounds.get(&5).cloned(),
+            )
+        };
+        assert_eq!(bounds(Some(0)), (Some(double(-0.0)), Some(double(0.0))));
+        assert_eq!(bounds(Some(1)), (None, None));
+        assert_eq!(bounds(None), (None, None));
     }
 
     #[test]

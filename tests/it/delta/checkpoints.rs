@@ -166,6 +166,23 @@ fn expired_tombstones_and_transactions_go_but_never_a_marker() {
 }
 
 #[test]
+fn a_file_removed_long_ago_does_not_come_back_from_the_checkpoint_before() {
+    let table = with_interval(0);
+    table.committed(&append(1));
+    table.foreign(1, &foreign_append("theirs"));
+    block_on(table.sink().checkpoint(NOW)).unwrap();
+    let removed = json!({"remove": {"path": "theirs", "deletionTimestamp": NOW.as_millis(), "dataChange": true}});
+    table.foreign(2, &[removed]);
+    let later = NOW + 30 * 86_400_000;
+    block_on(table.sink().checkpoint(later)).unwrap();
+    let files: Vec<_> = rows(read(&table, &checkpoint_name(2)))
+        .into_iter()
+        .filter(|(column, _)| column == "add" || column == "remove")
+        .collect();
+    assert_eq!(files, [("add".to_owned(), "data/f1.parquet".to_owned())]);
+}
+
+#[test]
 fn the_table_property_wins_over_the_setting() {
     let options = DeltaOptions::default()
         .with_checkpoint_interval(100)
