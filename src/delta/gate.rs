@@ -196,6 +196,61 @@ mod tests {
     }
 
     #[test]
+    fn tables_for_iceberg_readers_are_refused_by_their_properties_too() {
+        for (key, value) in [
+            ("delta.enableIcebergCompatV1", "true"),
+            ("delta.enableIcebergCompatV2", "TRUE"),
+            ("delta.universalFormat.enabledFormats", "hudi"),
+        ] {
+            let refused = refusal(&table(1, 2, &[], &[(key, value)], PLAIN));
+            assert!(refused.contains(&format!("property {key} = {value}")), "{refused}");
+        }
+        let off = [
+            ("delta.enableIcebergCompatV1", "false"),
+            ("delta.universalFormat.enabledFormats", ""),
+        ];
+        check_append(&table(1, 2, &[], &off, PLAIN), &DeltaOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn changes_of_types_that_nobody_can_follow_are_refused() {
+        let of = |from: &str| {
+            let change = format!(r#"[{{"fromType":"{from}","toType":"long","tableVersion":1}}]"#);
+            let schema = PLAIN.replace(
+                r#""metadata":{}"#,
+                &format!(r#""metadata":{{"delta.typeChanges":{change}}}"#),
+            );
+            table(3, 7, &["typeWidening"], &[], &schema)
+        };
+        check_append(&of("integer"), &DeltaOptions::default()).unwrap();
+        let refused = refusal(&of("timestamp"));
+        assert!(
+            refused.contains("type change {") && refused.contains("} on a"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn rows_that_cannot_get_ids_are_refused_before_anything_is_uploaded() {
+        let of = |configuration: &str| {
+            let mut table = table(1, 7, &["rowTracking", "domainMetadata"], &[], PLAIN);
+            let domain =
+                serde_json::json!({"domain": "delta.rowTracking", "configuration": configuration, "removed": false});
+            let action = Action::DomainMetadata(serde_json::from_value(domain).unwrap());
+            table.apply(&[action]).unwrap();
+            table
+        };
+        check_append(&of(r#"{"rowIdHighWaterMark":7}"#), &DeltaOptions::default()).unwrap();
+        for text in ["{}", "5", "x", r#"{"rowIdHighWaterMark":9223372036854775800}"#] {
+            let refused = refusal(&of(text));
+            assert!(
+                refused.contains(&format!("domain delta.rowTracking = {text}")),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
     fn constraints_and_mapped_columns_are_refused_by_name() {
         let message = refusal(&table(
             1,

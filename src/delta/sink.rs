@@ -119,8 +119,7 @@ impl DeltaSink {
                 entry: Some(entry),
             });
         }
-        let from = table.entry_version(lane).unwrap_or_else(|| table.version());
-        let found = self.find_entry(lane, marker, from).await?;
+        let found = self.find_entry(lane, marker, table).await?;
         let entry = found.map(|(version, commit)| entry_of(self.log.root(), version, &commit));
         if let Some(entry) = &entry {
             self.remembered(|memory| memory.entry = Some((lane, marker, entry.clone())));
@@ -128,16 +127,21 @@ impl DeltaSink {
         Ok(Decided { marker, entry })
     }
 
-    /// Walks back from a version to the commit that holds the entry of this seq, while there are commits.
-    async fn find_entry(&self, lane: LaneId, wanted: Marker, from: u64) -> Result<Option<(u64, Vec<Action>)>> {
-        for version in (0..=from).rev() {
-            let Some((state, _)) = self.log.commit_state(version).await? else {
+    /// Walks back from the newest entry of a lane to the commit that holds that of this seq, while there are commits.
+    async fn find_entry(&self, lane: LaneId, wanted: Marker, table: &Snapshot) -> Result<Option<(u64, Vec<Action>)>> {
+        let newest = table.entry_version(lane);
+        for version in (0..=newest.unwrap_or_else(|| table.version())).rev() {
+            // Commits of others, which may list very many files, are looked through for the marker alone.
+            let is_ours = newest == Some(version);
+            let commit = self.log.commit(version, |action| is_ours || action.path().is_none());
+            let Some(commit) = commit.await? else {
                 return Ok(None);
             };
-            match entry_marker(&state, lane)? {
+            match entry_marker(&commit, lane)? {
+                Some(found) if found.seq == wanted.seq && is_ours => return Ok(Some((version, commit))),
                 Some(found) if found.seq == wanted.seq => {
-                    let commit = self.log.commit(version, |_| true).await?;
-                    return Ok(commit.map(|commit| (version, commit)));
+                    let whole = self.log.commit(version, |_| true).await?;
+                    return Ok(whole.map(|commit| (version, commit)));
                 }
                 // Seqs only grow: what is wanted is not further back.
                 Some(found) if found.seq < wanted.seq => return Ok(None),
@@ -265,10 +269,7 @@ impl DeltaSink {
                 Some(commit) => (version, commit),
                 None => return Ok(None),
             },
-            None => match self
-                .find_entry(decision.lane, Marker::from(decision), table.version())
-                .await?
-            {
+            None => match self.find_entry(decision.lane, Marker::from(decision), table).await? {
                 Some(found) => found,
                 None => return Ok(None),
             },
