@@ -9,8 +9,9 @@ With NAMEs only the patches of these names are tried. What `git apply` ignores b
     # env: NAME=value, for these tests (may be left out)
 
 Without any patch all these tests must pass. Then each patch is applied to a copy of the tracked files in
-`target/mutants/tree` and built, its tests are run, and it is taken back. The exit code is 0 if every defect is caught. A
-patch that does not apply or compile is not; tests that take longer than TIMEOUT have found something.
+`target/mutants/tree` and built, its tests are run, and it is taken back; what they say is in `target/mutants/NAME.txt`. The
+exit code is 0 if every defect is caught. A patch that does not apply or compile is not; tests that take longer than TIMEOUT
+have found something.
 """
 
 import argparse
@@ -95,8 +96,10 @@ def unpatched(mutants):
         filters.setdefault((target, mutant.env), set()).update(names or [""])
     for (target, env), names in filters.items():
         tests = [*target, "--", *([] if "" in names else sorted(names))]
-        if cargo([*target, "--no-run"], env, UNPATCHED_TIMEOUT) != 0 or cargo(tests, env, UNPATCHED_TIMEOUT) != 0:
-            print((WORK / "output").read_text(), file=sys.stderr)
+        said = WORK / "unpatched.txt"
+        built = cargo([*target, "--no-run"], env, UNPATCHED_TIMEOUT, said) == 0
+        if not built or cargo(tests, env, UNPATCHED_TIMEOUT, said) != 0:
+            print(said.read_text(), file=sys.stderr)
             print(f"without any patch this fails: {' '.join(CARGO + tests)}", file=sys.stderr)
             return False
     return True
@@ -114,12 +117,13 @@ def split(tests):
 def attempt(mutant):
     if not git_apply(mutant.path):
         return DOES_NOT_APPLY
+    said = WORK / f"{mutant.name}.txt"
     try:
         target, _ = split(mutant.tests)
-        if cargo([*target, "--no-run"], mutant.env, UNPATCHED_TIMEOUT) != 0:
-            print((WORK / "output").read_text(), file=sys.stderr)
+        if cargo([*target, "--no-run"], mutant.env, UNPATCHED_TIMEOUT, said) != 0:
+            print(said.read_text(), file=sys.stderr)
             return DOES_NOT_COMPILE
-        return MISSED if cargo(mutant.tests, mutant.env, TIMEOUT) == 0 else CAUGHT
+        return MISSED if cargo(mutant.tests, mutant.env, TIMEOUT, said) == 0 else CAUGHT
     finally:
         if not git_apply(mutant.path, "--reverse"):
             sys.exit(f"cannot be taken back: {mutant.name}")
@@ -132,13 +136,13 @@ def git_apply(patch, *options):
     return done.returncode == 0
 
 
-def cargo(arguments, env, timeout):
+def cargo(arguments, env, timeout, said):
     """The exit code of `cargo test`, or of the signal that ends it when its time is over."""
     ours = ("FIRNLINE_", "CARGO_PROFILE_", "CARGO_TARGET_DIR")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     settings = {"CARGO_TARGET_DIR": str(WORK / "target"), "CARGO_INCREMENTAL": "1", "CARGO_PROFILE_DEV_DEBUG": "0"}
     env = inherited | settings | dict(env)
-    with open(WORK / "output", "w") as output:
+    with open(said, "w") as output:
         process = subprocess.Popen(
             [*CARGO, *arguments], cwd=TREE, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
