@@ -250,9 +250,9 @@ fn the_order_of_rows_is_declared_only_when_it_was_named() {
 
 #[test]
 fn a_commit_in_flight_cannot_land_after_a_void_of_its_seq() {
+    let rig = Rig::new(Server::default());
+    let (tables, store) = (rig.tables(), &rig.world.tables);
     block_on(async {
-        let rig = Rig::new(Server::default());
-        let (tables, store) = (rig.tables(), &rig.world.tables);
         let sink = tables.sink(LOCATION);
         sink.prepare(LANE, &columns(), firnline::Evolve::Never).await.unwrap();
         assert!(matches!(sink.commit(&append(1)).await, Ok(CommitOutcome::Committed(_))));
@@ -277,7 +277,7 @@ fn a_commit_in_flight_cannot_land_after_a_void_of_its_seq() {
         assert!(matches!(sink.commit(&void(2)).await, Ok(CommitOutcome::Committed(_))));
         let answer = catalog.commit(&in_flight.change).await.unwrap();
         assert!(matches!(answer, CatalogOutcome::Conflict), "{answer:?}");
-        let files: Vec<_> = rig.server.files(store).into_iter().map(|(path, _)| path).collect();
-        assert_eq!(files, [Path::from("users/data/1.parquet")]);
     });
+    let files: Vec<_> = rig.server.files(store).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(files, [Path::from("users/data/1.parquet")]);
 }
