@@ -1,4 +1,4 @@
-"""Proves that the tests find defects: each patch beside this file is one, and the tests that it names must fail with it.
+"""Proves that the tests find defects: each patch beside this file is one, and the tests that it names must fail.
 
     run.py [--list] [NAME...]
 
@@ -9,9 +9,9 @@ With NAMEs only the patches of these names are tried. What `git apply` ignores b
     # env: NAME=value, for these tests (may be left out)
 
 Without any patch all these tests must pass. Then each patch is applied to a copy of the tracked files in
-`target/mutants/tree` and built, its tests are run, and it is taken back; what they say is in `target/mutants/NAME.txt`. The
-exit code is 0 if every defect is caught. A patch that does not apply or compile is not; tests that take longer than TIMEOUT
-have found something.
+`target/mutants/tree` and built, its tests are run, and it is taken back; what they say is in
+`target/mutants/NAME.txt`. The exit code is 0 if every defect is caught. A patch that does not apply or compile is not;
+tests that take longer than TIMEOUT have found something.
 """
 
 import argparse
