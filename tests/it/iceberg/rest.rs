@@ -4,14 +4,18 @@ pub(crate) mod server;
 
 use std::sync::Arc;
 
-use firnline::iceberg::{Catalog, IcebergOptions, IcebergSink, RestCatalog, RestOptions};
+use firnline::iceberg::{
+    Catalog, CatalogOutcome, IcebergCommitBuilder, IcebergCommitStep, IcebergOptions, IcebergSink, RestCatalog,
+    RestOptions,
+};
 use firnline::object_store::path::Path;
 use firnline::{
-    Compactor, CompactorBuilder, ErrorKind, LaneId, Namespace, ObjectEvent, Place, SortField, Table, TableFormat,
-    TableProvider, TableSink, Timestamp,
+    CommitOutcome, Compactor, CompactorBuilder, ErrorKind, LaneId, Namespace, ObjectEvent, Place, SortField, Table,
+    TableFormat, TableProvider, TableSink, Timestamp,
 };
 use futures::executor::block_on;
 
+use super::support::{LANE, append, columns, get, put, void};
 use crate::world::{HOUR, Row, World, at, parquet_of, work_until};
 use server::{Fault, Server};
 
@@ -242,4 +246,38 @@ fn the_order_of_rows_is_declared_only_when_it_was_named() {
         .with_sort_order(vec![SortField::ascending("gone")]);
     block_on(sink.prepare(LaneId::from_u128(1), &schema, firnline::Evolve::Never)).unwrap();
     assert!(rig.server.is_unsorted());
+}
+
+#[test]
+fn a_commit_in_flight_cannot_land_after_a_void_of_its_seq() {
+    let rig = Rig::new(Server::default());
+    let (tables, store) = (rig.tables(), &rig.world.tables);
+    block_on(async {
+        let sink = tables.sink(LOCATION);
+        sink.prepare(LANE, &columns(), firnline::Evolve::Never).await.unwrap();
+        assert!(matches!(sink.commit(&append(1)).await, Ok(CommitOutcome::Committed(_))));
+        let (catalog, options) = (tables.catalog(), IcebergOptions::default());
+        let base = catalog.load().await.unwrap();
+        let mut builder = IcebergCommitBuilder::new(Path::from("users"), LOCATION, options).with_base(base);
+        let in_flight = loop {
+            match builder.build(&append(2), uuid::Uuid::from_u128(5)).unwrap() {
+                IcebergCommitStep::Read(uris) => {
+                    for uri in uris {
+                        let bytes = get(store, uri.strip_prefix("mem://tables/").unwrap()).await;
+                        builder = builder.with_object(uri, bytes);
+                    }
+                }
+                IcebergCommitStep::Write(commit) => break commit,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (uri, bytes) in &in_flight.objects {
+            put(store, uri.strip_prefix("mem://tables/").unwrap(), bytes.clone()).await;
+        }
+        assert!(matches!(sink.commit(&void(2)).await, Ok(CommitOutcome::Committed(_))));
+        let answer = catalog.commit(&in_flight.change).await.unwrap();
+        assert!(matches!(answer, CatalogOutcome::Conflict), "{answer:?}");
+    });
+    let files: Vec<_> = rig.server.files(store).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(files, [Path::from("users/data/1.parquet")]);
 }

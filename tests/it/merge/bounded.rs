@@ -122,6 +122,43 @@ fn what_does_not_fit_at_once_is_merged_in_passes_with_exact_ties() {
 }
 
 #[test]
+fn rows_are_uploaded_while_others_are_read_however_many_come() {
+    block_on(async {
+        let recording = Recording::default();
+        let store: Arc<dyn ObjectStore> = Arc::new(recording.clone());
+        // Twice the budget, in row groups that take turns.
+        let batch_of = |first: i64| {
+            let keys: Vec<i64> = (0..16_000).map(|row| first + 2 * row).collect();
+            let text = StringArray::from_iter_values(keys.iter().map(|key| format!("{key:01000}")));
+            let columns = [
+                ("k", Arc::new(Int64Array::from(keys)) as ArrayRef),
+                ("text", Arc::new(text) as ArrayRef),
+            ];
+            RecordBatch::try_from_iter(columns).unwrap()
+        };
+        let batches = [batch_of(0), batch_of(1)];
+        let small_groups = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(500))
+            .set_dictionary_enabled(false)
+            .build();
+        let inputs = inputs(&store, &batches, &small_groups).await;
+        recording.clear();
+        let output = merge(&store, inputs, by_key(), batches[0].schema()).await.unwrap();
+        assert_eq!((output.rows, output.files.len()), (32_000, 1));
+        assert!(
+            output.peak_memory_bytes <= MIN_MEMORY_BUDGET_BYTES,
+            "{}",
+            output.peak_memory_bytes
+        );
+        let log = recording.log();
+        let first_part = log.iter().position(|r| matches!(r, Request::Part(_))).unwrap();
+        let reads = |log: &[Request]| log.iter().filter(|r| matches!(r, Request::Get { .. })).count();
+        let (before, after) = (reads(&log[..first_part]), reads(&log[first_part..]));
+        assert!(after > before, "{before} reads before the first part, {after} after it");
+    });
+}
+
+#[test]
 fn a_codec_that_takes_more_than_the_budget_is_refused() {
     block_on(async {
         let batch = wide(&mut Random::new(1), 10, 10);
