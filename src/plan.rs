@@ -172,7 +172,8 @@ mod schema_as_ipc {
         root_as_schema_with_opts, try_fb_to_schema,
     };
 
-    const MAX_TABLE_DEPTH: usize = 128;
+    /// A map takes two levels for its own.
+    const MAX_TABLE_DEPTH: usize = 160;
 
     pub(super) fn serialize<S: Serializer>(schema: &SchemaRef, serializer: S) -> Result<S::Ok, S::Error> {
         let flatbuffer = IpcSchemaEncoder::new().schema_to_fb(schema);
@@ -250,13 +251,18 @@ mod tests {
 
     #[test]
     fn a_plan_may_have_as_deep_columns_as_files() {
-        let mut data_type = DataType::Int8;
-        for _ in 0..64 {
-            data_type = DataType::Struct(vec![Field::new("x", data_type, true)].into());
+        let field = |name: &str, data_type| Arc::new(Field::new(name, data_type, true));
+        let levels: [&dyn Fn(DataType) -> DataType; 3] = [
+            &|inner| DataType::Struct(vec![field("x", inner)].into()),
+            &|inner| DataType::List(field("element", inner)),
+            &|inner| crate::schema::canonical::map_of(field("key", DataType::Utf8), field("value", inner)),
+        ];
+        for level in levels {
+            let data_type = (0..64).fold(DataType::Int8, |inner, _| level(inner));
+            let mut deep = plan();
+            deep.schema = Arc::new(Schema::new(vec![Field::new("deep", data_type, true)]));
+            assert_eq!(Plan::decode(&deep.encode().unwrap()).unwrap(), deep);
         }
-        let mut deep = plan();
-        deep.schema = Arc::new(Schema::new(vec![Field::new("deep", data_type, true)]));
-        assert_eq!(Plan::decode(&deep.encode().unwrap()).unwrap(), deep);
     }
 
     #[test]

@@ -94,6 +94,12 @@ POINTS = [{"x": 1, "y": "a"}, {"x": None, "y": None}, None, {"x": -1, "y": ""}]
 LISTS = [[1, None, 3], [], None, [None], [2**31 - 1]]
 MAPS = [[("a", 1), ("b", None)], [], None, [("", -1)]]
 DEEP_TYPE, DEEP_VALUE = nested(pa.int32(), 7, 62)
+# `pyarrow` reads no deeper ones.
+DEEP_LIST, DEEP_ITEM = pa.int32(), 7
+DEEP_MAP, DEEP_ENTRY = pa.int32(), 7
+for _ in range(45):
+    DEEP_LIST, DEEP_ITEM = pa.list_(DEEP_LIST), [DEEP_ITEM]
+    DEEP_MAP, DEEP_ENTRY = pa.map_(pa.string(), DEEP_MAP), [("k", DEEP_ENTRY)]
 NANO = [pa.scalar(value, NS) for value in (1, -1, 1_700_000_000_123_456_789)]
 TIME_OF_DAY = [dt.time(0, 0), dt.time(23, 59, 59, 999_000), None]
 
@@ -184,6 +190,8 @@ TYPES = [
     Type("map_by_structs", pa.map_(POINT, POINT), [[(POINTS[0], POINTS[1])], [], None], not_read_by=("PyIceberg",)),
     # What is built on the Delta kernel takes 128 levels of JSON, three for each of a schema.
     Type("deep", DEEP_TYPE, [DEEP_VALUE, None], not_read_by=("deltalake", "DuckDB")),
+    Type("deep_list", DEEP_LIST, [DEEP_ITEM, None], not_read_by=("deltalake", "DuckDB")),
+    Type("deep_map", DEEP_MAP, [DEEP_ENTRY, None], not_read_by=("deltalake", "DuckDB")),
 ]
 
 
