@@ -2,7 +2,7 @@
 //! Ceph.
 //!
 //! Source: Amazon S3 User Guide, "Event message structure"; keys are encoded as in a form. Messages wrapped by SNS are
-//! unwrapped ([`sns`](super::sns)). Bucket notifications of `MinIO` and `RustFS` are records of the same shape, whose event
+//! unwrapped ([`sns`]). Bucket notifications of `MinIO` and `RustFS` are records of the same shape, whose event
 //! names begin with `s3:`. Keys by Ceph are taken as they are.
 
 use serde_json::Value;
