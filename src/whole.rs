@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetResult, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,11 +21,8 @@ pub(crate) async fn whole_object(
     path: &Path,
     limit: u64,
 ) -> Result<Option<(Bytes, ObjectMeta)>> {
-    let failed = |e| Error::from_store("get", path, e);
-    let answer = match store.get(path).await {
-        Ok(answer) => answer,
-        Err(object_store::Error::NotFound { .. }) => return Ok(None),
-        Err(e) => return Err(failed(e)),
+    let Some(answer) = object_at(store, path).await? else {
+        return Ok(None);
     };
     let meta = answer.meta.clone();
     if meta.size > limit {
@@ -35,8 +32,18 @@ pub(crate) async fn whole_object(
         );
         return Err(Error::new(ErrorKind::Data, message));
     }
-    let bytes = answer.bytes().await.map_err(failed)?;
+    let bytes = answer.bytes().await;
+    let bytes = bytes.map_err(|e| Error::from_store("get", path, e))?;
     Ok(Some((bytes, meta)))
+}
+
+/// An object whose content is still to be read, `None` if there is no such object.
+pub(crate) async fn object_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<GetResult>> {
+    match store.get(path).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(e) => Err(Error::from_store("get", path, e)),
+    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 
 use super::error::{LogError, unsupported};
 use crate::error::{Error, Result};
+use crate::whole::object_at;
 
 /// Longest line. Statistics of some thousand columns take a few megabytes.
 const MAX_LINE_BYTES: usize = 256 << 20;
@@ -22,10 +23,8 @@ pub(super) async fn each_line(
     mut take: impl FnMut(usize, &[u8]) -> Result<()> + Send,
 ) -> Result<Option<ObjectMeta>> {
     let failed = |e| Error::from_store("get", path, e);
-    let answer = match store.get(path).await {
-        Ok(answer) => answer,
-        Err(object_store::Error::NotFound { .. }) => return Ok(None),
-        Err(e) => return Err(failed(e)),
+    let Some(answer) = object_at(store, path).await? else {
+        return Ok(None);
     };
     let meta = answer.meta.clone();
     let mut chunks = answer.into_stream();

@@ -273,9 +273,8 @@ mod tests {
         );
     }
 
-    /// A chunk of two pages with a page without values before the second one, as pyarrow writes it at times.
-    #[test]
-    fn pages_without_values_are_where_the_index_says() {
+    /// A file of one column chunk of two pages.
+    fn two_pages() -> bytes::Bytes {
         let batch = RecordBatch::try_from_iter([("i", Arc::new(Int64Array::from_iter_values(0..20)) as _)]).unwrap();
         let properties = WriterProperties::builder()
             .set_dictionary_enabled(false)
@@ -284,7 +283,13 @@ mod tests {
             .build();
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
         writer.write(&batch).unwrap();
-        let file = bytes::Bytes::from(writer.into_inner().unwrap());
+        writer.into_inner().unwrap().into()
+    }
+
+    /// A chunk of two pages with a page without values before the second one, as pyarrow writes it at times.
+    #[test]
+    fn pages_without_values_are_where_the_index_says() {
+        let file = two_pages();
         let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
         let metadata = reader.parse_and_finish(&file).unwrap();
         let chunk = metadata.row_group(0).column(0);
@@ -318,15 +323,7 @@ mod tests {
 
     #[test]
     fn pages_elsewhere_than_the_index_says_are_not_read() {
-        let batch = RecordBatch::try_from_iter([("i", Arc::new(Int64Array::from_iter_values(0..20)) as _)]).unwrap();
-        let properties = WriterProperties::builder()
-            .set_dictionary_enabled(false)
-            .set_write_batch_size(10)
-            .set_data_page_row_count_limit(10)
-            .build();
-        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
-        writer.write(&batch).unwrap();
-        let file = bytes::Bytes::from(writer.into_inner().unwrap());
+        let file = two_pages();
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
         let extents = [Extent { start: 0, bytes: file }];
         let mut slice = Slice::whole(metadata.row_group(0));
